@@ -1,0 +1,52 @@
+# Every target makes its environment first; PYTHON names the interpreter to make it with.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+# What the main job runs: three models on ListOps, which is generated, in the cpu setting.
+MODELS ?= transformer,local,ernie_sparse
+RESULTS ?= results
+
+.PHONY: help bench test test-all lint format install install-dev clean
+
+help:  ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+bench: install  ## train three models on ListOps and print the comparison table (about ten minutes)
+	$(BIN)/lra-bench run -m task=listops model=$(MODELS) setting=cpu results_dir=$(RESULTS)
+	$(BIN)/lra-bench leaderboard $(RESULTS)
+
+test: install-dev  ## run the tests that take minutes at most
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: install-dev  ## run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: install-dev  ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install-dev  ## put the code into form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+install: $(VENV)/.installed  ## make the environment and install the harness
+
+install-dev: $(VENV)/.installed-dev  ## the same with what tests and checks need
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV), about a minute"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what tests and checks need"
+	$(INSTALL) -e ".[dev]"
+	@touch $@

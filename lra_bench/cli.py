@@ -1,0 +1,404 @@
+"""The command line: verbs, help, exit codes. Thin, and quick to start."""
+
+# `--help` and completion must not pay for torch, Hydra or pandas: imports stand where they are used.
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lra_bench.config import Composed
+    from lra_bench.record import RunRecord
+
+EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_PREEMPTED = 1, 2, 130, 143
+
+_OVERVIEW = """\
+lra-bench: a benchmark for encoders of long sequences
+
+  lra-bench run task=listops model=ernie_sparse          one benchmark run
+  lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2     a sweep
+  lra-bench leaderboard                                  the comparison tables
+
+verbs
+  run          train a model on a task, choose by validation, test once, write a record
+  data         prepare, verify or show the data of a task
+  ls           list tasks, models, settings, objectives
+  leaderboard  make the tables from the records
+  completion   print what makes a shell complete groups, options and keys
+
+`lra-bench VERB --help` tells more. Exit codes: 0 done, 1 the run failed, 2 a mistake in what was
+asked for, 130 interrupted (ask again to go on), 143 pre-empted after saving.
+"""
+
+_RUN = """\
+usage: lra-bench run [KEY=VALUE ...] [-m] [--config-dir DIR] [--cfg]
+
+Train a model on a task under a setting, keep the weights that were best on validation, evaluate
+the test split once with them, and write a record below results_dir.
+
+  lra-bench run task=listops model=ernie_sparse
+  lra-bench run task=text model=transformer setting=small seed=3 device=cuda
+  lra-bench run task=text model=ernie_sparse objective=sar model.block_size=32
+  lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2
+
+groups: `lra-bench ls` lists their options
+  task=     model=     setting=cpu     objective=cross_entropy     tracker=none
+keys
+  seed=0  device=auto  num_threads=  results_dir=results  data_dir=  cache_dir=
+  train.KEY=  trunk.KEY=  head.KEY=  task.KEY=  model.KEY=  objective.KEY=
+  force=true runs again what has been done; quiet=true prints the result only
+
+  -m, --multirun     run every combination of the listed values (Hydra's sweeps and launchers)
+  --config-dir DIR   also take groups from this folder; may be given several times
+  --cfg              print the whole configuration and stop
+
+A run that was interrupted goes on when the same line is given again.
+"""
+
+_DATA = """\
+usage: lra-bench data prepare|verify|show task=TASK [task.KEY=VALUE ...] [data_dir=DIR] [cache_dir=DIR]
+
+  prepare   find, download or generate the data and put them into the cache
+  verify    read the prepared data again and compare with what was written down about them
+  show      print an example as a person can read it, with its label and length
+
+  lra-bench data prepare task=listops
+  lra-bench data prepare task=text data_dir=$HOME/datasets
+  lra-bench data show task=listops split=test index=3
+
+Raw files are looked for in data_dir (default: $LRA_BENCH_DATA, else the user's cache folder);
+prepared data go to cache_dir (default: $LRA_BENCH_CACHE, else the user's cache folder).
+"""
+
+_LS = """\
+usage: lra-bench ls [tasks|models|settings|objectives|trackers] [--config-dir DIR]
+
+  lra-bench ls            all of them
+  lra-bench ls tasks      with what always answering the most frequent class is worth
+"""
+
+_COMPLETION = """\
+usage: lra-bench completion bash|zsh|fish
+
+  eval "$(lra-bench completion bash)"             # in ~/.bashrc
+  eval "$(lra-bench completion zsh)"              # in ~/.zshrc, after compinit
+  lra-bench completion fish | source              # in ~/.config/fish/config.fish
+"""
+
+
+class _Mistake(Exception):
+    """The words on the command line make no sense; the text is one line."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a verb and return the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(_OVERVIEW, end="")
+        return 0
+    if verb == "--version":
+        from lra_bench import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if verb not in _VERBS:
+            from lra_bench.config import nearest
+
+            raise _Mistake(f"there is no verb {verb!r}{nearest(verb, _VERBS)} (lra-bench --help)")
+        usage, function = _VERBS[verb]
+        if usage is not None and any(word in ("-h", "--help") for word in rest):
+            print(usage, end="")
+            return 0
+        return function(rest)
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `head` does; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as error:
+        number = getattr(error, "signal_number", 2)
+        print("\ninterrupted; the same line goes on from here", file=sys.stderr)
+        return 128 + int(number)
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        print(f"lra-bench: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+
+
+def _is_mistake(error: Exception) -> bool:
+    from lra_bench.types import UserError
+
+    # Looked up, not imported: without Hydra loaded there can be no such error.
+    config = sys.modules.get("lra_bench.config")
+    kinds: tuple[type[Exception], ...] = (_Mistake, UserError)
+    return isinstance(error, kinds if config is None else (*kinds, config.ConfigError))
+
+
+def _run(words: Sequence[str]) -> int:
+    from lra_bench.config import compose, expand_sweep
+    from lra_bench.paths import conf_dir
+
+    parser = _Parser()
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", action="append", default=[], type=Path)
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    asked = parser.parse_intermixed_args(words)
+    _make_importable(asked.config_dir)
+
+    def composing(overrides: Sequence[str]) -> Composed:
+        return compose(overrides, conf_dir=conf_dir(), config_dirs=asked.config_dir)
+
+    if not asked.multirun:
+        composed = composing(asked.overrides)
+        if asked.cfg:
+            return _print_config(composed)
+        return _run_one(composed)
+    if not any(word.startswith("hydra/sweeper=") for word in asked.overrides):
+        # A mistake in the last run of a sweep is found before the first one starts.
+        sweep = expand_sweep(asked.overrides, conf_dir=conf_dir(), config_dirs=asked.config_dir)
+        for overrides in sweep:
+            composing(overrides)
+        print(f"{len(sweep)} runs", file=sys.stderr)
+    return _sweep(asked.overrides, asked.config_dir, composing)
+
+
+def _run_one(composed: Composed) -> int:
+    from lra_bench.runner import run
+
+    record = run(composed)
+    _report(record, composed.config["results_dir"])
+    return 0 if record.status == "completed" else EXIT_FAILED
+
+
+def _sweep(
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path],
+    composing: Callable[[Sequence[str]], Composed],
+) -> int:
+    """Hand a sweep to Hydra: its sweepers choose the runs, its launchers say where they run."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from lra_bench.paths import conf_dir
+
+    failures: list[str] = []
+
+    def job(_: Any) -> float | None:
+        from lra_bench.runner import run
+        from lra_bench.types import UserError
+
+        _make_importable(config_dirs)
+        # Composed again from the words of this run: Hydra's own object lacks the changes.
+        composed = composing(list(HydraConfig.get().overrides.task))
+        try:
+            record = run(composed)
+        except UserError as error:
+            print(f"lra-bench: {error}", file=sys.stderr)
+            failures.append(str(error))
+            return None
+        _report(record, composed.config["results_dir"])
+        if record.status != "completed" or record.validation is None:
+            failures.append(record.run_id)
+            return None
+        # What a sweeper that searches maximizes; never the test result.
+        return float(record.validation["num_correct"] / record.validation["num_examples"])
+
+    searchpath = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
+    extra = [f"hydra.searchpath=[{searchpath}]"] if config_dirs else []
+    before = sys.argv
+    sys.argv = ["lra-bench", "-m", *overrides, *extra]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
+    finally:
+        sys.argv = before
+    if failures:
+        print(f"{len(failures)} runs failed", file=sys.stderr)
+    return EXIT_FAILED if failures else 0
+
+
+def _report(record: RunRecord, results_dir: str) -> None:
+    """Print the outcome: the result on stdout, a failure on stderr."""
+    path = record.path(Path(results_dir))
+    if record.test is None:
+        print(f"{record.status}: {record.error}\nrecord: {path}", file=sys.stderr)
+        return
+    right, number = record.test["num_correct"], record.test["num_examples"]
+    print(
+        f"{record.model} on {record.task}, setting {record.setting}, seed {record.seed}: "
+        f"test accuracy {right / number:.2%} ({right:,} of {number:,}; always answering the most "
+        f"frequent class: {record.majority_baseline:.2%})\nrecord: {path}"
+    )
+
+
+def _print_config(composed: Composed) -> int:
+    from omegaconf import OmegaConf
+
+    print(f"# {composed.command()}")
+    print(OmegaConf.to_yaml(OmegaConf.create(composed.config)), end="")
+    return 0
+
+
+def _make_importable(config_dirs: Sequence[Path]) -> None:
+    """Let classes named in a user's own configuration be imported from beside it.
+
+    At the end of the path, so that nothing there can hide an installed package.
+    """
+    for folder in (Path.cwd(), *config_dirs):
+        if str(folder.resolve()) not in sys.path:
+            sys.path.append(str(folder.resolve()))
+
+
+def _data(words: Sequence[str]) -> int:
+    from lra_bench.config import compose
+    from lra_bench.paths import conf_dir
+    from lra_bench.runner import build_task
+    from lra_bench.tracking import ConsoleTracker
+    from lra_bench.types import SPLITS, Progress, Split
+
+    parser = _Parser()
+    parser.add_argument("--config-dir", action="append", default=[], type=Path)
+    parser.add_argument("words", nargs="*")
+    asked = parser.parse_intermixed_args(words)
+    actions = ("prepare", "verify", "show")
+    if not asked.words or asked.words[0] not in actions:
+        raise _Mistake(f"data takes one of {', '.join(actions)} (lra-bench data --help)")
+    action, rest = asked.words[0], asked.words[1:]
+    shown: dict[str, str] = {"split": "test", "index": "0"}
+    if action == "show":
+        for word in [word for word in rest if word.split("=")[0] in shown and "=" in word]:
+            key, value = word.split("=", 1)
+            shown[key] = value
+            rest.remove(word)
+    split: Split = shown["split"]  # type: ignore[assignment]
+    if split not in SPLITS or not shown["index"].isdigit():
+        raise _Mistake(
+            f"split={split} must be one of {', '.join(SPLITS)} and index={shown['index']} a number"
+        )
+    _make_importable(asked.config_dir)
+    # A task is not composed alone: its options come from the setting too.
+    composed = compose(
+        ["model=transformer", *rest], conf_dir=conf_dir(), config_dirs=asked.config_dir
+    )
+    task = build_task(composed)
+    console = ConsoleTracker()
+
+    def show(progress: Progress) -> None:
+        console.progress(progress.what, progress.done, progress.total, None)
+
+    task.prepare(show)
+    if action == "verify":
+        bad = 0
+        for found in task.verify():
+            bad += found.problem is not None
+            console.message(f"{'BAD ' if found.problem else 'ok  '}{found.what}")
+            if found.problem:
+                console.message(f"    {found.problem}")
+        return EXIT_FAILED if bad else 0
+    if action == "show":
+        examples, index = task.examples(split), int(shown["index"])
+        if index >= len(examples):
+            raise _Mistake(f"index={index}: {split} has {len(examples):,} examples")
+        example = examples[index]
+        lengths = ", ".join(f"{len(tokens):,}" for tokens in example.inputs)
+        print(task.decode(example))
+        print(f"\nlabel {example.label}, length {lengths} tokens, {split} example {index}")
+        return 0
+    for key, value in task.provenance().items():
+        print(f"{key}: {value}")
+    for name in SPLITS:
+        print(f"{name}: {len(task.examples(name)):,} examples")
+    print(f"sha256: {task.fingerprint()}")
+    return 0
+
+
+def _ls(words: Sequence[str]) -> int:
+    from lra_bench.config import compose, options
+    from lra_bench.paths import conf_dir
+    from lra_bench.runner import build_task
+
+    groups = ("task", "model", "setting", "objective", "tracker")
+    parser = _Parser()
+    parser.add_argument("--config-dir", action="append", default=[], type=Path)
+    parser.add_argument("what", nargs="*")
+    asked = parser.parse_intermixed_args(words)
+    _make_importable(asked.config_dir)
+    for what in asked.what:
+        if what.removesuffix("s") not in groups:
+            plural = ", ".join(f"{group}s" for group in groups)
+            raise _Mistake(f"ls takes {plural}, not {what!r}")
+    chosen = [what.removesuffix("s") for what in asked.what] or groups
+    for group in chosen:
+        print(f"{group}s")
+        for name in options(group, conf_dir=conf_dir(), config_dirs=asked.config_dir):
+            about = _first_comment(name, group, (conf_dir(), *asked.config_dir))
+            if group == "task":
+                composed = compose(
+                    ["model=transformer", f"task={name}"],
+                    conf_dir=conf_dir(),
+                    config_dirs=asked.config_dir,
+                )
+                spec = build_task(composed).spec
+                baseline = spec.majority_baseline
+                chance = "unknown" if baseline is None else f"{baseline:.1%}"
+                about = (
+                    f"{about} Up to {spec.max_length:,} tokens, {spec.num_classes} classes, "
+                    f"majority baseline {chance}."
+                )
+            print(f"  {name:<16} {about}")
+    return 0
+
+
+def _first_comment(name: str, group: str, folders: Sequence[Path]) -> str:
+    """Return the first sentence that a configuration file says about itself."""
+    path = next(
+        path for folder in reversed(folders) if (path := folder / group / f"{name}.yaml").exists()
+    )
+    comment = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "@package" not in line:
+            comment.append(line.lstrip("# "))
+    text = " ".join(comment)
+    return text.split(". ")[0].rstrip(".") + "." if text else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> Any:
+        raise _Mistake(f"{message} (see --help)")
+
+
+def _elsewhere(target: str) -> Callable[[Sequence[str]], int]:
+    """Return a verb that lives in a module of its own."""
+
+    def verb(words: Sequence[str]) -> int:
+        module, function = target.split(":")
+        return int(getattr(importlib.import_module(module), function)(words))
+
+    return verb
+
+
+_VERBS: dict[str, tuple[str | None, Callable[[Sequence[str]], int]]] = {
+    "run": (_RUN, _run),
+    "data": (_DATA, _data),
+    "ls": (_LS, _ls),
+    "leaderboard": (None, _elsewhere("lra_bench.leaderboard:main")),
+    "completion": (_COMPLETION, _elsewhere("lra_bench.completion:main")),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

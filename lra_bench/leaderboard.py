@@ -1,0 +1,355 @@
+"""From records to cells, and from cells to tables.
+
+A cell is a setting, a task, a model and an objective; its runs differ in their seed alone. Nothing
+is averaged over cells, nothing is dropped: a run that failed, diverged or stayed at the level of
+always answering the most frequent class is counted and shown. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lra_bench import record as records
+from lra_bench.record import BadRecord, RunRecord
+
+_USAGE = """\
+usage: lra-bench leaderboard [RESULTS_DIR ...] [--out DIR]
+
+Read every record below the results folders (default: results) and print the comparison tables;
+write leaderboard.md and leaderboard.csv to DIR (default: the first results folder).
+
+  lra-bench leaderboard
+  lra-bench leaderboard results ../cluster/results --out tables
+
+A line is a model: mean test accuracy and standard deviation over seeds, their number, and what
+they cost. Settings are never mixed; a setting or model with changed options is a line of its own.
+Runs that failed, diverged or stayed at the majority baseline are counted. Files that are not
+records are named and skipped; setting=smoke is left out.
+"""
+
+CELL = ("setting", "task", "model", "objective", "data")
+# The numbers of these settings mean nothing.
+_LEFT_OUT = ("smoke",)
+# The tasks of the two averages that papers print; an average needs all of its tasks.
+_AVERAGES = {
+    "avg5": ("listops", "text", "retrieval", "image", "pathfinder"),
+    "avg6": ("listops", "text", "retrieval", "image", "pathfinder", "pathx"),
+}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What lay below the results folders.
+
+    Args:
+        records: Every run once.
+        skipped: Files that are no records, and why.
+    """
+
+    records: list[RunRecord]
+    skipped: dict[Path, str]
+
+
+def collect(results_dirs: Iterable[Path]) -> Collection:
+    """Read all records below the folders; the same run found twice counts once."""
+    found: dict[str, RunRecord] = {}
+    skipped: dict[Path, str] = {}
+    for folder in results_dirs:
+        for path in sorted((folder / "runs").rglob("*")):
+            if path.is_dir():
+                continue
+            if path.suffix != ".json" or path.name.startswith("."):
+                skipped[path] = "is not a run record: its name does not end in .json"
+                continue
+            try:
+                record = records.read(path)
+            except BadRecord as error:
+                skipped[path] = str(error)
+                continue
+            known = found.get(record.run_id)
+            # Of two tries at the same run, the one with a result counts.
+            if known is None or known.status == "failed":
+                found[record.run_id] = record
+    return Collection(list(found.values()), skipped)
+
+
+def runs_table(all_records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Return a tidy table, one row a run."""
+    return pd.DataFrame([_row(record) for record in all_records], columns=list(_COLUMNS))
+
+
+_COLUMNS = (
+    *CELL,
+    "seed",
+    "status",
+    "test_accuracy",
+    "validation_accuracy",
+    "majority_baseline",
+    "at_baseline",
+    "num_parameters",
+    "train_seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "encoder_passes_per_step",
+    "device",
+    "config_sha256",
+    "data_sha256",
+    "run_id",
+)
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    row = {name: getattr(record, name, None) for name in _COLUMNS}
+    row["data"] = record.data.get("source", "")
+    for split in ("test", "validation"):
+        sums = getattr(record, split)
+        row[f"{split}_accuracy"] = None if sums is None else records.accuracy(sums)
+    row["at_baseline"] = False
+    if record.test is not None and record.majority_baseline is not None:
+        baseline, number = record.majority_baseline, record.test["num_examples"]
+        # Two standard errors: what a run without any skill exceeds in one of forty tries.
+        margin = 2 * math.sqrt(baseline * (1 - baseline) / number)
+        row["at_baseline"] = records.accuracy(record.test) <= baseline + margin
+    return row
+
+
+def cells_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a cell: counts, mean and spread, full precision.
+
+    Raises:
+        BadRecord: Runs of one cell differ in more than the seed, which `check_cells` explains.
+    """
+    rows = []
+    for key, group in runs.groupby(list(CELL), sort=True, dropna=False):
+        completed = group[group["status"] == "completed"]
+        accuracy = completed["test_accuracy"].astype(float)
+        rows.append(
+            {
+                **dict(zip(CELL, key, strict=True)),
+                "num_runs": len(group),
+                "num_completed": len(completed),
+                "num_failed": int((group["status"] == "failed").sum()),
+                "num_diverged": int((group["status"] == "diverged").sum()),
+                "num_at_baseline": int(completed["at_baseline"].sum()),
+                "test_accuracy_mean": accuracy.mean() if len(accuracy) else None,
+                "test_accuracy_std": accuracy.std(ddof=1) if len(accuracy) > 1 else None,
+                "test_accuracy_min": accuracy.min() if len(accuracy) else None,
+                "test_accuracy_max": accuracy.max() if len(accuracy) else None,
+                "validation_accuracy_mean": _mean(completed["validation_accuracy"]),
+                "majority_baseline": _mean(group["majority_baseline"]),
+                "train_seconds_mean": _mean(completed["train_seconds"]),
+                "tokens_per_second_mean": _mean(completed["tokens_per_second"]),
+                "peak_memory_bytes_max": _max(completed["peak_memory_bytes"]),
+                "num_parameters": _max(group["num_parameters"]),
+                "encoder_passes_per_step": _max(group["encoder_passes_per_step"]),
+                "devices": "; ".join(sorted(set(completed["device"]))),
+                "seeds": " ".join(map(str, sorted(group["seed"]))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean(column: pd.Series[Any]) -> float | None:
+    known = column.dropna()
+    return float(known.astype(float).mean()) if len(known) else None
+
+
+def _max(column: pd.Series[Any]) -> int | None:
+    known = column.dropna()
+    return int(known.max()) if len(known) else None
+
+
+def refuse_mixed_cells(all_records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """Return the runs of sound cells, and what is wrong with the others.
+
+    A cell is refused where its runs differ in more than the seed: in the configuration (somebody
+    edited a file between two runs) or in the data.
+    """
+    cells: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in all_records:
+        key = (*(getattr(record, name) for name in CELL[:-1]), record.data.get("source", ""))
+        cells.setdefault(key, []).append(record)
+    sound, complaints = [], []
+    for key, members in sorted(cells.items()):
+        keys = _differing(members)
+        if keys:
+            complaints.append(
+                f"{' / '.join(key)}: its {len(members)} runs differ in {', '.join(keys)}; remove "
+                f"or repeat those that are out of date"
+            )
+        else:
+            sound += members
+    return sound, complaints
+
+
+def _differing(members: Sequence[RunRecord]) -> list[str]:
+    """Return the dotted keys in which the configurations of some runs differ."""
+    flat = [dict(_flatten(record.config)) for record in members]
+    every = sorted({key for config in flat for key in config})
+    absent = object()
+    keys = [
+        key for key in every if any(c.get(key, absent) != flat[0].get(key, absent) for c in flat)
+    ]
+    if len({record.data_sha256 for record in members if record.data_sha256}) > 1:
+        keys.append("data_sha256")
+    return keys
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """Return the tables of all settings as Markdown."""
+    if not len(cells):
+        return "No runs yet. `lra-bench run task=listops model=ernie_sparse` makes the first.\n"
+    parts = []
+    for setting, of_setting in cells.groupby("setting", sort=True):
+        parts.append(f"## Setting {setting}\n")
+        parts.append(_overview(of_setting))
+        for (task, data), of_task in of_setting.groupby(["task", "data"], sort=True):
+            parts.append(f"### {task}\n")
+            parts.append(_task_table(of_task))
+            baseline = of_task["majority_baseline"].dropna()
+            notes = [f"Data: {data}."]
+            if len(baseline):
+                notes.append(
+                    f"Always answering the most frequent class: {float(baseline.iloc[0]):.2%}."
+                )
+            devices = sorted({name for name in of_task["devices"] if name})
+            if devices:
+                notes.append(f"Measured on: {' | '.join(devices)}.")
+            parts.append(" ".join(notes) + "\n")
+    parts.append(
+        "Accuracy: mean and standard deviation over seeds of the test accuracy [%], each run "
+        "evaluated once with the weights that validation chose. Training time, rate and memory: "
+        "mean, mean and maximum over seeds; evaluation is not in the time. At baseline: runs no "
+        "better than always answering the most frequent class, within two standard errors. "
+        "Passes: forward passes through the encoder in one training step.\n"
+    )
+    return "\n".join(parts)
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    objective = str(row["objective"])
+    return str(row["model"]) if objective == "cross_entropy" else f"{row['model']} + {objective}"
+
+
+def _accuracy(row: Mapping[Any, Any]) -> str:
+    mean, spread = row["test_accuracy_mean"], row["test_accuracy_std"]
+    if mean is None or pd.isna(mean):
+        return "none"
+    return f"{mean:.2%}"[:-1] + (
+        "" if spread is None or pd.isna(spread) else f" ± {100 * spread:.2f}"
+    )
+
+
+def _task_table(cells: pd.DataFrame) -> str:
+    ranked = cells.sort_values(
+        ["test_accuracy_mean", "model"], ascending=[False, True], na_position="last"
+    )
+    rows = [
+        {
+            "model": _name(row),
+            "accuracy [%]": _accuracy(row),
+            "seeds": row["num_completed"],
+            "failed": row["num_failed"],
+            "diverged": row["num_diverged"],
+            "at baseline": row["num_at_baseline"],
+            "training time": _time(row["train_seconds_mean"]),
+            "tokens/s": _count(row["tokens_per_second_mean"]),
+            "memory [MB]": _count(row["peak_memory_bytes_max"], 1e6),
+            "parameters": _count(row["num_parameters"]),
+            "passes": _count(row["encoder_passes_per_step"]),
+        }
+        for row in ranked.to_dict("records")
+    ]
+    return _table(rows, left=1)
+
+
+def _overview(cells: pd.DataFrame) -> str:
+    """Return one line a model, one column a task; empty where there is one task only."""
+    tasks = sorted(set(cells["task"]))
+    if len(tasks) < 2:
+        return ""
+    averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(tasks)}
+    rows = []
+    for model in sorted({_name(row) for row in cells.to_dict("records")}):
+        mine = {row["task"]: row for row in cells.to_dict("records") if _name(row) == model}
+        row = {"model": model}
+        row |= {task: _accuracy(mine[task]) if task in mine else "" for task in tasks}
+        for name, needed in averages.items():
+            means = [mine[task]["test_accuracy_mean"] for task in needed if task in mine]
+            whole = len(means) == len(needed) and not any(pd.isna(mean) for mean in means)
+            row[name] = f"{100 * sum(means) / len(means):.2f}" if whole else ""
+        rows.append(row)
+    return _table(rows, left=1)
+
+
+def _table(rows: list[dict[str, Any]], *, left: int) -> str:
+    frame = pd.DataFrame(rows)
+    align = ["left" if at < left else "right" for at in range(len(frame.columns))]
+    text: str = frame.to_markdown(index=False, colalign=align, disable_numparse=True)
+    return text + "\n"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None or pd.isna(seconds):
+        return ""
+    return f"{int(seconds) // 60}m {int(seconds) % 60:02}s"
+
+
+def _count(number: float | None, unit: float = 1) -> str:
+    return "" if number is None or pd.isna(number) else f"{number / unit:,.0f}"
+
+
+def main(words: Sequence[str]) -> int:
+    """Make the tables; the verb ``leaderboard``."""
+    from lra_bench.types import UserError
+
+    if any(word in ("-h", "--help") for word in words):
+        print(_USAGE, end="")
+        return 0
+    parser = argparse.ArgumentParser(prog="lra-bench leaderboard", add_help=False)
+    parser.add_argument("results_dirs", nargs="*", type=Path, default=[Path("results")])
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args(words)
+    for folder in asked.results_dirs:
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is not a folder; name the results folder of your runs, for example "
+                f"`lra-bench leaderboard results`"
+            )
+    collection = collect(asked.results_dirs)
+    for path, why in collection.skipped.items():
+        print(f"skipped {path}: it {why}", file=sys.stderr)
+    sound, complaints = refuse_mixed_cells(
+        [record for record in collection.records if record.setting.split("(")[0] not in _LEFT_OUT]
+    )
+    for complaint in complaints:
+        print(f"refused {complaint}", file=sys.stderr)
+    cells = cells_table(runs_table(sound))
+    text = markdown(cells)
+    out = asked.out or asked.results_dirs[0]
+    try:
+        records.write_atomically(out / "leaderboard.md", "# Leaderboard\n\n" + text)
+        records.write_atomically(out / "leaderboard.csv", cells.to_csv(index=False))
+    except OSError as error:
+        raise UserError(f"cannot write the tables to {out}: {error.strerror}") from error
+    print(text)
+    runs = {str(folder / "runs") for folder in asked.results_dirs}
+    print(f"records: {', '.join(sorted(runs))}")
+    print(f"tables:  {out / 'leaderboard.md'}, {out / 'leaderboard.csv'}")
+    return 1 if complaints else 0

@@ -1,0 +1,122 @@
+"""The optimizer, and learning rates as functions of the step.
+
+A step ``s`` counts the updates already made: the first update has s = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Schedule = Callable[[int], float]
+ScheduleName = Literal["rsqrt", "cosine", "epoch_cosine", "one_cycle", "constant"]
+SCHEDULES: tuple[ScheduleName, ...] = ("rsqrt", "cosine", "epoch_cosine", "one_cycle", "constant")
+Decay = Literal["all", "matrices"]
+
+
+def make_schedule(
+    name: ScheduleName, *, learning_rate: float, num_warmup_steps: int, num_steps: int
+) -> Schedule:
+    """Return the learning rate as a function of the number of updates already made.
+
+    - ``rsqrt``: ``base * min(1, s / w) / sqrt(max(s, w))``. The base is no peak: the highest rate
+      is ``base / sqrt(w)``. Released code of arXiv 2011.04006 for its text tasks.
+    - ``epoch_cosine``: ``base * min(1, s / w) * (1 + cos(pi * frac(p))) / 2`` with
+      ``p = max(0, s - w) / T``. The same code's schedule for its image tasks.
+    - ``cosine``: linear from 0 to the base, then half a cosine to 0 at the last step.
+    - ``one_cycle``: linear from base / 25 to the base, then linear to base / 250,000, as
+      PyTorch's OneCycleLR with linear annealing.
+    - ``constant``: linear warm-up, then the base.
+
+    Args:
+        name: Which one.
+        learning_rate: The base.
+        num_warmup_steps: Length of the warm-up (w) [updates].
+        num_steps: Length of the training (T) [updates].
+
+    Raises:
+        ValueError: The name is unknown, or a number is out of range.
+    """
+    base, warmup = learning_rate, num_warmup_steps
+    if name not in SCHEDULES:
+        raise ValueError(f"unknown schedule {name!r}; choose from {', '.join(SCHEDULES)}")
+    if base <= 0 or not math.isfinite(base):
+        raise ValueError(f"learning_rate={base} must be a positive number")
+    if warmup < 0 or num_steps < 1:
+        raise ValueError(
+            f"num_warmup_steps={warmup} must not be negative and num_steps={num_steps} positive"
+        )
+
+    def ramp(step: int) -> float:
+        return min(1.0, step / warmup) if warmup else 1.0
+
+    def rsqrt(step: int) -> float:
+        return base * ramp(step) / math.sqrt(max(step, warmup, 1))
+
+    def epoch_cosine(step: int) -> float:
+        progress = max(0, step - warmup) / num_steps
+        return base * ramp(step) * 0.5 * (1 + math.cos(math.pi * (progress % 1.0)))
+
+    def cosine(step: int) -> float:
+        progress = max(0, step - warmup) / max(1, num_steps - warmup)
+        return base * ramp(step) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def one_cycle(step: int) -> float:
+        low, end = base / 25, base / 250_000
+        peak_at = max(1.0, warmup - 1.0)
+        if step <= peak_at:
+            return low + (base - low) * step / peak_at
+        return base + (end - base) * min(1.0, (step - peak_at) / max(1.0, num_steps - 1 - peak_at))
+
+    def constant(step: int) -> float:
+        return base * ramp(step)
+
+    return {
+        "rsqrt": rsqrt,
+        "cosine": cosine,
+        "epoch_cosine": epoch_cosine,
+        "one_cycle": one_cycle,
+        "constant": constant,
+    }[name]
+
+
+def make_optimizer(
+    module: nn.Module,
+    *,
+    weight_decay: float,
+    decay: Decay,
+    betas: tuple[float, float],
+    eps: float,
+) -> torch.optim.Optimizer:
+    """Return AdamW; the learning rate is set before each step by `set_learning_rate`.
+
+    Args:
+        module: Its parameters are optimized.
+        weight_decay: Decoupled weight decay, times the learning rate.
+        decay: What decays: ``all`` parameters, or ``matrices`` but no biases, norms and vectors.
+        betas: Decay of the two moments.
+        eps: Added to the denominator.
+    """
+    decayed: list[Tensor] = []
+    others: list[Tensor] = []
+    for parameter in module.parameters():
+        spared = decay == "matrices" and parameter.ndim < 2
+        (others if spared else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    # The rate is read from the group in every step, so that 0 here is only a placeholder.
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps, fused=True
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

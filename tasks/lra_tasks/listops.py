@@ -1,0 +1,389 @@
+"""ListOps: nested operations on digits; the answer is a digit.
+
+Source: arXiv 1804.06028, in the long form of arXiv 2011.04006.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lra_bench.types import (
+    SPLITS,
+    Example,
+    Progress,
+    ProgressCallback,
+    Split,
+    Task,
+    TaskSpec,
+    UserError,
+    Verification,
+    ignore_progress,
+)
+from lra_tasks import _listops_trees as trees
+from lra_tasks._cache import Chunk, FlatCache, FlatExamples, sha256_of, write
+
+# Raised when the same options would give other bytes.
+GENERATOR_VERSION = 1
+
+OFFICIAL_COUNTS: dict[Split, int] = {"train": 96_000, "validation": 2_000, "test": 2_000}
+_OFFICIAL_FILES: dict[Split, str] = {
+    "train": "basic_train.tsv",
+    "validation": "basic_val.tsv",
+    "test": "basic_test.tsv",
+}
+# Where they lie in the unpacked release; the inner copy of the two is the right one.
+_OFFICIAL_FOLDERS = (
+    ".",
+    "lra_release/lra_release/listops-1000",
+    "lra_release/listops-1000",
+    "listops-1000",
+)
+# Share of the most frequent label under the published distribution, pooled over 200,000 examples.
+_MAJORITY_BASELINE = 0.168
+
+
+class ListOps(Task):
+    """Long ListOps, drawn here or read from the released files.
+
+    Args:
+        data_dir: Folder of the released files, for ``source=official``.
+        cache_dir: Folder of prepared data.
+        source: ``generated`` or ``official``.
+        seed: Of the generator: the same seed gives the same bytes on every machine.
+        num_train: Examples to draw.
+        num_validation: Examples to draw.
+        num_test: Examples to draw.
+        min_length: Expressions are longer than this [tokens].
+        max_length: Expressions are shorter than this [tokens]; official ones are cut to it.
+        max_depth: Depth of the deepest digit; the root has depth 1.
+        max_args: Most arguments of an operator.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        cache_dir: Path,
+        source: Literal["generated", "official"] = "generated",
+        seed: int = 0,
+        num_train: int = 96_000,
+        num_validation: int = 2_000,
+        num_test: int = 2_000,
+        min_length: int = 500,
+        max_length: int = 2_000,
+        max_depth: int = 10,
+        max_args: int = 10,
+    ) -> None:
+        counts: dict[Split, int] = {
+            "train": num_train,
+            "validation": num_validation,
+            "test": num_test,
+        }
+        if min(counts.values()) < 1 or seed < 0:
+            raise UserError("task.num_* must be at least 1 and task.seed not negative")
+        if not 0 <= min_length < max_length - 1:
+            raise UserError(
+                f"task.min_length={min_length} and task.max_length={max_length} leave no length "
+                f"in between; expressions are longer than the first and shorter than the second"
+            )
+        if max_depth < 2 or max_args < 2:
+            raise UserError(
+                f"task.max_depth={max_depth} and task.max_args={max_args} must be at least 2"
+            )
+        self.spec = TaskSpec(
+            name="listops",
+            vocab_size=trees.VOCAB_SIZE,
+            max_length=max_length,
+            num_classes=10,
+            majority_baseline=_MAJORITY_BASELINE,
+        )
+        self.source = source
+        self.data_dir = data_dir
+        self.cache_dir = cache_dir
+        self.counts = counts
+        self.seed = seed
+        self.shape = trees.Shape(min_length, max_length, max_depth, max_args)
+        self._cache: FlatCache | None = None
+        self._official_key: str | None = None
+
+    def prepare(self, progress: ProgressCallback = ignore_progress) -> None:
+        """See `Task.prepare`: draws the expressions, or encodes the released files."""
+        place = self._place()
+        if not FlatCache.exists(place):
+            if self.source == "official":
+                chunks = {split: _read_tsv(path, progress) for split, path in self._files().items()}
+                facts: dict[str, Any] = {"source": "official", "files": self._official_key}
+            else:
+                chunks = self._draw_splits(progress)
+                facts = {"source": "generated", "options": self._options()}
+            write(place, chunks, facts)
+        self._cache = FlatCache(place, remedy="run `lra-bench data prepare task=listops` again")
+
+    def examples(self, split: Split) -> FlatExamples:
+        """See `Task.examples`."""
+        return self._opened().examples(split, max_length=self.spec.max_length)
+
+    def fingerprint(self) -> str:
+        """See `Task.fingerprint`."""
+        return self._opened().fingerprint()
+
+    def verify(self) -> Iterator[Verification]:
+        """See `Task.verify`: checksums, and every expression is evaluated again."""
+        cache = self._opened()
+        yield from cache.verify()
+        for split in OFFICIAL_COUNTS:
+            examples = cache.examples(split, max_length=1 << 62)
+            wrong = 0
+            for start in range(0, len(examples), 1000):
+                some = [examples[at] for at in range(start, min(start + 1000, len(examples)))]
+                lengths = [len(example.inputs[0]) for example in some]
+                values = trees.evaluate(
+                    np.concatenate([example.inputs[0] for example in some]),
+                    np.concatenate(([0], np.cumsum(lengths))),
+                )
+                wrong += int((values != [example.label for example in some]).sum())
+            problem = f"{wrong} labels are not the value of their expression" if wrong else None
+            yield Verification(f"{split}: labels", problem)
+
+    def provenance(self) -> dict[str, str]:
+        """See `Task.provenance`."""
+        if self.source == "generated":
+            return {"source": f"generated, seed {self.seed}, generator {GENERATOR_VERSION}"}
+        found = {"source": "official files"}
+        counts = {split: len(self.examples(split)) for split in OFFICIAL_COUNTS}
+        if counts != OFFICIAL_COUNTS:
+            found["warning"] = (
+                f"{self.data_dir} does not hold the official set: {counts} examples, "
+                f"expected {OFFICIAL_COUNTS}"
+            )
+        return found
+
+    def decode(self, example: Example) -> str:
+        """See `Task.decode`: the expression as it is written, closing brackets as ``]``."""
+        names = ["", *trees.TOKENS, "?"]
+        names[trees.CLOSE] = "]"
+        return " ".join(names[token] for token in example.inputs[0])
+
+    def _opened(self) -> FlatCache:
+        if self._cache is None:
+            self.prepare()
+        assert self._cache is not None
+        return self._cache
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "version": GENERATOR_VERSION,
+            "seed": self.seed,
+            "counts": self.counts,
+            "shape": vars(self.shape),
+        }
+
+    def _place(self) -> Path:
+        if self.source == "generated":
+            key = hashlib.sha256(json.dumps(self._options(), sort_keys=True).encode()).hexdigest()
+            return self.cache_dir / f"listops-{key[:16]}"
+        if self._official_key is None:
+            digests = [sha256_of(path) for path in self._files().values()]
+            self._official_key = hashlib.sha256("".join(digests).encode()).hexdigest()
+        return self.cache_dir / f"listops-official-{self._official_key[:16]}"
+
+    def _files(self) -> dict[Split, Path]:
+        for folder in _OFFICIAL_FOLDERS:
+            files = {split: self.data_dir / folder / _OFFICIAL_FILES[split] for split in SPLITS}
+            if any(path.exists() for path in files.values()):
+                missing = [str(path) for path in files.values() if not path.exists()]
+                if missing:
+                    raise UserError(f"{', '.join(missing)} is missing; put it there")
+                return files
+        names = ", ".join(_OFFICIAL_FILES.values())
+        raise UserError(
+            f"the official ListOps files ({names}) are not in {self.data_dir}; put them or the "
+            f"unpacked lra_release there, name another folder with data_dir=, or use "
+            f"task.source=generated"
+        )
+
+    def _draw_splits(self, progress: ProgressCallback) -> dict[Split, Iterator[Chunk]]:
+        """Cut one stream of distinct expressions into the splits, as the published code does."""
+        total = sum(self.counts.values())
+        stream = _Stream(_draw_distinct(self.seed, self.shape, total, progress))
+        return {split: stream.take(self.counts[split]) for split in SPLITS}
+
+
+def _draw_shard(
+    seed: int, shard: int, shape: trees.Shape
+) -> tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]:
+    tokens, offsets = trees.draw(seed, shard, shape)
+    return tokens, offsets, trees.evaluate(tokens, offsets)
+
+
+def _draw_distinct(
+    seed: int, shape: trees.Shape, total: int, progress: ProgressCallback
+) -> Iterator[Chunk]:
+    """Draw exactly ``total`` distinct expressions, on all cores, in an order of their own.
+
+    Raises:
+        UserError: The shape allows too few expressions.
+    """
+    seen: set[bytes] = set()
+    barren = 0
+    for tokens, offsets, labels in _shards(seed, shape, total):
+        kept = np.zeros(len(labels), np.bool_)
+        for at, (start, stop) in enumerate(pairwise(offsets)):
+            digest = hashlib.blake2b(tokens[start:stop].tobytes(), digest_size=16).digest()
+            kept[at] = len(seen) < total and digest not in seen
+            if kept[at]:
+                seen.add(digest)
+        barren = 0 if kept.any() else barren + 1
+        if barren > 100:
+            raise UserError(
+                f"found only {len(seen):,} of {total:,} distinct expressions with {shape}; "
+                f"allow more lengths, or ask for fewer examples"
+            )
+        lengths = np.diff(offsets)
+        yield Chunk(tokens[np.repeat(kept, lengths)], lengths[kept], labels[kept])
+        progress(Progress("drawing expressions", len(seen), total))
+        if len(seen) == total:
+            return
+
+
+def _shards(
+    seed: int, shape: trees.Shape, total: int
+) -> Iterator[tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]]:
+    """Yield the shards in order, computed ahead by as many processes as there are cores."""
+    num_workers = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    # A few shards are done sooner than a process starts.
+    if total < 5_000 or not num_workers or num_workers == 1:
+        yield from (_draw_shard(seed, shard, shape) for shard in count())
+        return
+    with ExitStack() as stack:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(num_workers, mp_context=context)
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        ahead: deque[Future[Any]] = deque()
+        for shard in count():
+            ahead.append(pool.submit(_draw_shard, seed, shard, shape))
+            if len(ahead) > 2 * num_workers:
+                yield ahead.popleft().result()
+
+
+class _Stream:
+    """Hands out the examples of a stream of chunks in portions of exact size."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self._rest: Chunk | None = None
+
+    def take(self, number: int) -> Iterator[Chunk]:
+        while number:
+            chunk = self._rest if self._rest is not None else next(self._chunks)
+            first, self._rest = _split(chunk, number)
+            number -= len(first.labels)
+            yield first
+
+
+def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
+    if len(chunk.labels) <= number:
+        return chunk, None
+    at = int(chunk.lengths[:number].sum())
+    return (
+        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.labels[:number]),
+        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.labels[number:]),
+    )
+
+
+_OPERATORS = tuple(
+    (name.encode(), bytes([trees.IDS[name]])) for name in ("[MIN", "[MAX", "[MED", "[SM")
+)
+# What is left once the operators are single bytes: digits and the closing bracket.
+_SINGLE = bytes(
+    number
+    if number in range(trees.MIN, trees.CLOSE)
+    else trees.CLOSE
+    if number == ord("]")
+    else trees.ZERO + number - ord("0")
+    if ord("0") <= number <= ord("9")
+    else trees.UNKNOWN
+    for number in range(256)
+)
+
+
+def encode(source: bytes) -> bytes:
+    """Return the token ids of an expression in the released text form.
+
+    Round brackets are dropped, closing square brackets kept. Unknown text gives unknown ids.
+    """
+    for name, token in _OPERATORS:
+        source = source.replace(name, token)
+    return source.translate(_SINGLE, b"() ")
+
+
+def _read_tsv(path: Path, progress: ProgressCallback) -> Iterator[Chunk]:
+    """Read a released file, a thousand lines at a time.
+
+    Raises:
+        UserError: A line is not an expression and its value; the text names it.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.readline()
+        if header.rstrip(b"\r\n") != b"Source\tTarget":
+            raise UserError(
+                f"{path} is not a ListOps file: its first line is {header[:40]!r}, "
+                f"expected 'Source<TAB>Target'"
+            )
+        done = len(header)
+        rows: list[tuple[bytes, int]] = []
+        for number, line in enumerate(file, start=2):
+            done += len(line)
+            columns = line.rstrip(b"\r\n").split(b"\t")
+            if len(columns) != 2 or not (len(columns[1]) == 1 and columns[1].isdigit()):
+                raise UserError(
+                    f"{path}, line {number}: expected an expression, a tab and a digit; the file "
+                    f"may be cut short, get it again"
+                )
+            rows.append((encode(columns[0]), int(columns[1])))
+            if len(rows) == 1000:
+                yield _chunk_of(rows, path, number - len(rows) + 1)
+                rows = []
+                progress(Progress(f"reading {path.name} [bytes]", done, size))
+        if rows:
+            yield _chunk_of(rows, path, number - len(rows) + 1)
+        elif done == len(header):
+            raise UserError(f"{path} holds no examples; get it again")
+    progress(Progress(f"reading {path.name} [bytes]", size, size))
+
+
+def _chunk_of(rows: list[tuple[bytes, int]], path: Path, first_line: int) -> Chunk:
+    tokens = np.frombuffer(b"".join(source for source, _ in rows), np.uint8)
+    lengths = np.array([len(source) for source, _ in rows], np.int64)
+    labels = np.array([label for _, label in rows], np.int64)
+    values = trees.evaluate(tokens, np.concatenate(([0], np.cumsum(lengths))))
+    wrong = np.flatnonzero(values != labels)
+    if len(wrong):
+        at = int(wrong[0])
+        found = "it is not a well-formed expression"
+        if values[at] >= 0:
+            found = f"the expression is worth {values[at]}, the file says {labels[at]}"
+        raise UserError(
+            f"{path}, line {first_line + at}: {found}; the file may be cut short or edited, "
+            f"get it again"
+        )
+    return Chunk(tokens, lengths, labels)
