@@ -272,12 +272,13 @@ class _CheapDropout(torch.autograd.Function):
         kept = sixteen_bits >= cut - 32768
         ctx.scale = 65536 / (65536 - cut)
         ctx.save_for_backward(kept)
-        return (x * kept).mul_(ctx.scale)
+        # Multiplying by a boolean would write it out as numbers first.
+        return torch.where(kept, x, 0.0).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return (grads[0] * kept).mul_(ctx.scale), None
+        return torch.where(kept, grads[0], 0.0).mul_(ctx.scale), None
 
 
 def layer_norm(spec: EncoderSpec) -> nn.LayerNorm:
