@@ -1,10 +1,9 @@
 """The command line: verbs, help, exit codes. Thin, and quick to start."""
 
-# `--help` and completion must not pay for torch, Hydra or pandas: imports stand where they are used.
+# Help and completion must not pay for torch, Hydra or pandas: imports stand where they are used.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -61,7 +60,7 @@ A run that was interrupted goes on when the same line is given again.
 """
 
 _DATA = """\
-usage: lra-bench data prepare|verify|show task=TASK [task.KEY=VALUE ...] [data_dir=DIR] [cache_dir=DIR]
+usage: lra-bench data prepare|verify|show task=TASK [KEY=VALUE ...] [--config-dir DIR]
 
   prepare   find, download or generate the data and put them into the cache
   verify    read the prepared data again and compare with what was written down about them
@@ -80,6 +79,21 @@ usage: lra-bench ls [tasks|models|settings|objectives|trackers] [--config-dir DI
 
   lra-bench ls            all of them
   lra-bench ls tasks      with what always answering the most frequent class is worth
+"""
+
+_LEADERBOARD = """\
+usage: lra-bench leaderboard [RESULTS_DIR ...] [--out DIR]
+
+Read every record below the results folders (default: results) and print the comparison tables;
+write leaderboard.md and leaderboard.csv to DIR (default: the first results folder).
+
+  lra-bench leaderboard
+  lra-bench leaderboard results ../cluster/results --out tables
+
+A line is a model: mean test accuracy and standard deviation over seeds, their number, and what
+they cost. Settings are never mixed; a setting or model with changed options is a line of its own.
+Runs that failed, diverged or stayed at the majority baseline are counted. Files that are not
+records are named and skipped; setting=smoke is left out.
 """
 
 _COMPLETION = """\
@@ -113,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
             raise _Mistake(f"there is no verb {verb!r}{nearest(verb, _VERBS)} (lra-bench --help)")
         usage, function = _VERBS[verb]
-        if usage is not None and any(word in ("-h", "--help") for word in rest):
+        if any(word in ("-h", "--help") for word in rest):
             print(usage, end="")
             return 0
         return function(rest)
@@ -371,6 +385,22 @@ def _first_comment(name: str, group: str, folders: Sequence[Path]) -> str:
     return text.split(". ")[0].rstrip(".") + "." if text else ""
 
 
+def _leaderboard(words: Sequence[str]) -> int:
+    from lra_bench import leaderboard
+
+    parser = _Parser()
+    parser.add_argument("results_dirs", nargs="*", type=Path, default=[Path("results")])
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args(words)
+    return leaderboard.publish(asked.results_dirs, asked.out or asked.results_dirs[0])
+
+
+def _complete(words: Sequence[str]) -> int:
+    from lra_bench import completion
+
+    return completion.main(words)
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
@@ -381,22 +411,12 @@ class _Parser(argparse.ArgumentParser):
         raise _Mistake(f"{message} (see --help)")
 
 
-def _elsewhere(target: str) -> Callable[[Sequence[str]], int]:
-    """Return a verb that lives in a module of its own."""
-
-    def verb(words: Sequence[str]) -> int:
-        module, function = target.split(":")
-        return int(getattr(importlib.import_module(module), function)(words))
-
-    return verb
-
-
-_VERBS: dict[str, tuple[str | None, Callable[[Sequence[str]], int]]] = {
+_VERBS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "run": (_RUN, _run),
     "data": (_DATA, _data),
     "ls": (_LS, _ls),
-    "leaderboard": (None, _elsewhere("lra_bench.leaderboard:main")),
-    "completion": (_COMPLETION, _elsewhere("lra_bench.completion:main")),
+    "leaderboard": (_LEADERBOARD, _leaderboard),
+    "completion": (_COMPLETION, _complete),
 }
 
 

@@ -73,12 +73,10 @@ def complete(line: str) -> list[str]:
 
 
 def _of_hydra(words: Sequence[str], word: str) -> list[str]:
-    from hydra import initialize_config_dir
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
 
-    # Importing it stores the schema that the primary configuration names.
-    from lra_bench import config  # noqa: F401
+    from lra_bench.config import Searching
     from lra_bench.paths import conf_dir
 
     earlier = [item for item in words[:-1] if "=" in item and not item.startswith("-")]
@@ -87,7 +85,7 @@ def _of_hydra(words: Sequence[str], word: str) -> list[str]:
     for group, option in (("task", "listops"), ("model", "transformer")):
         if not any(item.startswith(f"{group}=") for item in earlier):
             earlier.append(f"{group}={option}")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with Searching(conf_dir(), ()):
         loader = GlobalHydra.instance().config_loader()
         found = BashCompletion(loader)._query(config_name="run", line=" ".join([*earlier, word]))
     return [choice for choice in found if not choice.startswith("hydra") or word.startswith("h")]

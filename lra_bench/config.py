@@ -195,7 +195,7 @@ def compose(
     Raises:
         ConfigError: A name, a key or a value is wrong.
     """
-    with _Searching(conf_dir, config_dirs) as search:
+    with Searching(conf_dir, config_dirs) as search:
         parsed = _parse(overrides, OverridesParser.create())
         naming = [item for item in parsed if item.get_key_element() in GROUPS]
         values = [item for item in parsed if item not in naming and not _for_hydra(item)]
@@ -203,6 +203,10 @@ def compose(
         _check_keys([item for item in values if _section(item) not in sections], sections)
         for item in naming:
             _check_name(item, conf_dir, config_dirs)
+        for group in ("task", "model"):
+            if group not in {item.get_key_element() for item in naming}:
+                known_options = options(group, conf_dir=conf_dir, config_dirs=config_dirs)
+                raise ConfigError(f"{group}= is missing; choose one of {', '.join(known_options)}")
         standard, names = _compose([*_words(naming), *search])
         _check_keys(values, {key for key, _ in _flatten(standard, inner=True)})
         config, _ = _compose([*_words(naming), *_words(values), *search])
@@ -223,7 +227,7 @@ def expand_sweep(
     # Hydra offers no public way to ask what a sweep will run.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    with _Searching(conf_dir, config_dirs):
+    with Searching(conf_dir, config_dirs):
         loader = GlobalHydra.instance().config_loader()
         parsed = _parse(overrides, OverridesParser.create(config_loader=loader))
         batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
@@ -252,8 +256,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {best}?" if best and likeness(best) > 1.1 else ""
 
 
-class _Searching:
-    """Points Hydra at the folders; gives the words that add the further ones."""
+class Searching:
+    """Points Hydra at the folders while it is entered; gives the words that add further ones.
+
+    Raises:
+        ConfigError: A folder does not exist.
+    """
 
     def __init__(self, conf_dir: Path, config_dirs: Sequence[Path]) -> None:
         for folder in config_dirs:
@@ -263,14 +271,18 @@ class _Searching:
         if config_dirs:
             urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
             self.words = [f"hydra.searchpath=[{urls}]"]
-        self.context = initialize_config_dir(str(conf_dir), version_base="1.3")
+        self.conf_dir = conf_dir
 
     def __enter__(self) -> list[str]:
-        self.context.__enter__()
+        # Inside a job of a sweep Hydra is at work already; its state is put back afterwards.
+        self.outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(self.conf_dir), version_base="1.3")
         return self.words
 
-    def __exit__(self, *error: Any) -> None:
-        self.context.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = self.outer
 
 
 def _compose(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -357,8 +369,6 @@ def _check_sections(config: dict[str, Any]) -> None:
 def _explain(error: Exception) -> str:
     """Return one line for what Hydra says in several."""
     text = str(error)
-    if missing := re.search(r"You must specify '([\w/]+)'.*?Available options:(.*)", text, re.S):
-        return f"{missing[1]}= is missing; choose one of {', '.join(missing[2].split())}"
     cause = error.__cause__ if error.__cause__ is not None else error
     key = getattr(cause, "full_key", None)
     reason = str(cause).splitlines()[0]

@@ -7,7 +7,6 @@ always answering the most frequent class is counted and shown. Needs no torch.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,21 +18,7 @@ import pandas as pd
 
 from lra_bench import record as records
 from lra_bench.record import BadRecord, RunRecord
-
-_USAGE = """\
-usage: lra-bench leaderboard [RESULTS_DIR ...] [--out DIR]
-
-Read every record below the results folders (default: results) and print the comparison tables;
-write leaderboard.md and leaderboard.csv to DIR (default: the first results folder).
-
-  lra-bench leaderboard
-  lra-bench leaderboard results ../cluster/results --out tables
-
-A line is a model: mean test accuracy and standard deviation over seeds, their number, and what
-they cost. Settings are never mixed; a setting or model with changed options is a line of its own.
-Runs that failed, diverged or stayed at the majority baseline are counted. Files that are not
-records are named and skipped; setting=smoke is left out.
-"""
+from lra_bench.types import UserError
 
 CELL = ("setting", "task", "model", "objective", "data")
 # The numbers of these settings mean nothing.
@@ -122,11 +107,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 
 def cells_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a cell: counts, mean and spread, full precision.
-
-    Raises:
-        BadRecord: Runs of one cell differ in more than the seed, which `check_cells` explains.
-    """
+    """Return one row a cell: counts, mean and spread, full precision."""
     rows = []
     for key, group in runs.groupby(list(CELL), sort=True, dropna=False):
         completed = group[group["status"] == "completed"]
@@ -315,24 +296,22 @@ def _count(number: float | None, unit: float = 1) -> str:
     return "" if number is None or pd.isna(number) else f"{number / unit:,.0f}"
 
 
-def main(words: Sequence[str]) -> int:
-    """Make the tables; the verb ``leaderboard``."""
-    from lra_bench.types import UserError
+def publish(results_dirs: Sequence[Path], out: Path) -> int:
+    """Write the tables of all records below some folders, and print them.
 
-    if any(word in ("-h", "--help") for word in words):
-        print(_USAGE, end="")
-        return 0
-    parser = argparse.ArgumentParser(prog="lra-bench leaderboard", add_help=False)
-    parser.add_argument("results_dirs", nargs="*", type=Path, default=[Path("results")])
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args(words)
-    for folder in asked.results_dirs:
+    Returns:
+        1 if a cell was refused because its runs do not belong together, else 0.
+
+    Raises:
+        UserError: A folder does not exist, or the tables cannot be written.
+    """
+    for folder in results_dirs:
         if not folder.is_dir():
             raise UserError(
                 f"{folder} is not a folder; name the results folder of your runs, for example "
                 f"`lra-bench leaderboard results`"
             )
-    collection = collect(asked.results_dirs)
+    collection = collect(results_dirs)
     for path, why in collection.skipped.items():
         print(f"skipped {path}: it {why}", file=sys.stderr)
     sound, complaints = refuse_mixed_cells(
@@ -342,14 +321,13 @@ def main(words: Sequence[str]) -> int:
         print(f"refused {complaint}", file=sys.stderr)
     cells = cells_table(runs_table(sound))
     text = markdown(cells)
-    out = asked.out or asked.results_dirs[0]
     try:
-        records.write_atomically(out / "leaderboard.md", "# Leaderboard\n\n" + text)
+        records.write_atomically(out / "leaderboard.md", f"# Leaderboard\n\n{text}")
         records.write_atomically(out / "leaderboard.csv", cells.to_csv(index=False))
     except OSError as error:
         raise UserError(f"cannot write the tables to {out}: {error.strerror}") from error
     print(text)
-    runs = {str(folder / "runs") for folder in asked.results_dirs}
+    runs = {str(folder / "runs") for folder in results_dirs}
     print(f"records: {', '.join(sorted(runs))}")
     print(f"tables:  {out / 'leaderboard.md'}, {out / 'leaderboard.csv'}")
     return 1 if complaints else 0

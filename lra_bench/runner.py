@@ -8,6 +8,7 @@ import os
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -329,7 +330,8 @@ def _check_writable(results_dir: Path) -> None:
         probe.write_bytes(b"lra_bench")
         probe.unlink()
     except OSError as error:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
         raise UserError(
             f"cannot write to results_dir={results_dir}: {error.strerror}; free some space or "
             f"choose another folder"

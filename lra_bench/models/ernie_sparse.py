@@ -4,7 +4,8 @@ The sequence is cut into blocks. Every block has representatives, learned tokens
 all layers. In a layer the tokens of a block and its representatives attend to the tokens around
 them and to the representatives (local step); then the representatives of all blocks attend to one
 another (global step). What a representative has gathered comes back to the tokens in the local
-step of the next layer. The cost grows with L * (window) + (L / W)^2 instead of L^2.
+step of the next layer; the last layer has no global step, since no layer would read it. The cost
+grows with L * (window) + (L / W)^2 instead of L^2.
 
 Shapes: B batch, L length, D width, H heads, K head width, N blocks, W block size, R
 representatives a block, G global tokens, S keys that a query sees.
@@ -90,8 +91,13 @@ class ErnieSparseEncoder(SequenceEncoder):
             # One more than the blocks of the longest sequence: a shifted grid needs it.
             self.block_positions = positions(spec, math.ceil(spec.max_length / block_size) + 1)
         self.layers = nn.ModuleList(
-            _Layer(spec, context=context, share_projections=share_projections)
-            for _ in range(spec.num_layers)
+            _Layer(
+                spec,
+                # Nothing would read what the representatives learn after the last local step.
+                is_global=context == "representatives" and number + 1 < spec.num_layers,
+                share_projections=share_projections,
+            )
+            for number in range(spec.num_layers)
         )
         self.norm = layer_norm(spec)
 
@@ -156,11 +162,12 @@ class _Layer(nn.Module):
     product.
     """
 
-    def __init__(self, spec: EncoderSpec, *, context: Context, share_projections: bool) -> None:
+    def __init__(self, spec: EncoderSpec, *, is_global: bool, share_projections: bool) -> None:
         super().__init__()
         self.local_norm = layer_norm(spec)
         self.local = Projections(spec)
-        if context == "representatives":
+        self.is_global = is_global
+        if is_global:
             self.global_norm = layer_norm(spec)
             self.across = self.local if share_projections else Projections(spec)
         self.feed_forward = FeedForward(spec)
@@ -180,7 +187,7 @@ class _Layer(nn.Module):
             mixed = view.local(self.local, qkv, shared_qkv, dropout_p)
             rows_BNMD = rows_BNMD + self.dropout(mixed)
             shared_BGD = self.feed_forward(shared_BGD + self.dropout(gathered))
-        if view.num_own:
+        if self.is_global and view.num_own:
             own = rows_BNMD[:, :, : view.num_own].flatten(1, 2)
             qkv = self.across.qkv(self.global_norm(own))
             own = own + self.dropout(view.across(self.across, qkv, dropout_p))
@@ -275,8 +282,9 @@ class _Window(_View):
             key = torch.cat((shared[1], key), dim=2)
             value = torch.cat((shared[2], value), dim=2)
             bias = F.pad(bias, (shared_BGQ.shape[1], 0))
-        heads = (to.heads(rows.flatten(0, 1)) for rows in (query, key, value))
-        states_BNMD: Tensor = _attend(to, *heads, bias, dropout_p).unflatten(0, (batch, num_blocks))
+        query, key, value = (to.heads(rows.flatten(0, 1)) for rows in (query, key, value))
+        mixed = _attend(to, query, key, value, bias, dropout_p)
+        states_BNMD: Tensor = mixed.unflatten(0, (batch, num_blocks))
         return states_BNMD
 
 
@@ -316,9 +324,7 @@ def _attend(
     )
 
 
-def windows_of(
-    qkv_BNME: Tensor, num_own: int, radius: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def windows_of(qkv_BNME: Tensor, num_own: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, and keys and values of all that the rows of a block see.
 
     Args:

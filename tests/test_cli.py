@@ -1,0 +1,416 @@
+"""The command line as a user meets it: results, mistakes, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lra_bench import completion
+from lra_bench import record as records
+from lra_bench.cli import main
+
+Cli = list[str]
+
+
+@pytest.fixture
+def words(cache_dir: Path, tmp_path: Path) -> Cli:
+    """Return the words of a run that takes seconds."""
+    return [
+        "run",
+        "task=listops",
+        "model=ernie_sparse",
+        "setting=smoke",
+        f"cache_dir={cache_dir}",
+        f"results_dir={tmp_path / 'results'}",
+    ]
+
+
+def the_records(tmp_path: Path) -> list[records.RunRecord]:
+    return [records.read(path) for path in sorted((tmp_path / "results/runs").rglob("*.json"))]
+
+
+def test_a_run_writes_its_record(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "seed=3"]) == 0
+    (record,) = the_records(tmp_path)
+    said = capsys.readouterr()
+    assert str(record.path(tmp_path / "results")) in said.out
+    assert "test accuracy" in said.out
+    assert (record.setting, record.task, record.model, record.seed) == (
+        "smoke",
+        "listops",
+        "ernie_sparse",
+        3,
+    )
+    assert record.status == "completed"
+    assert record.test is not None
+    assert record.test["num_examples"] == 40
+    assert record.num_steps == 6
+    assert [row["step"] for row in record.curve] == [3, 6]
+    assert record.versions["torch"]
+    assert record.data["source"].startswith("generated, seed 0")
+    assert record.config["train"]["num_steps"] == 6
+    # Nothing in a record says where it was made.
+    assert str(tmp_path) not in json.dumps(vars(record))
+    # Nothing but the record is left.
+    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert files == [record.path(tmp_path / "results")]
+
+
+def test_the_second_time_reuses_the_record(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    first = the_records(tmp_path)
+    assert main(words) == 0
+    assert "already done" in capsys.readouterr().err
+    assert the_records(tmp_path) == first
+    assert main([*words, "force=true"]) == 0
+    (again,) = the_records(tmp_path)
+    assert again.test == first[0].test
+    assert again.run_id == first[0].run_id
+
+
+def test_the_command_of_a_record_repeats_it(words: Cli, tmp_path: Path) -> None:
+    assert main([*words, "train.learning_rate=0.002", "model.block_size=8", "seed=5"]) == 0
+    (record,) = the_records(tmp_path)
+    assert record.setting == "smoke(train.learning_rate=0.002)"
+    assert record.model == "ernie_sparse(block_size=8)"
+    assert record.command.startswith("lra-bench run ")
+    assert main([*record.command.split()[1:], *words[-2:], "force=true"]) == 0
+    (again,) = the_records(tmp_path)
+    assert (again.test, again.validation) == (record.test, record.validation)
+
+
+def test_the_seed_decides_the_number(words: Cli, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert main([*words, f"seed={seed}", "quiet=true"]) == 0
+    losses = {record.test["loss_sum"] for record in the_records(tmp_path) if record.test}
+    assert len(losses) == 2
+
+
+def test_what_changes_no_number_changes_no_identity(words: Cli, tmp_path: Path) -> None:
+    assert main([*words, "quiet=true"]) == 0
+    elsewhere = [*words[:-1], f"results_dir={tmp_path / 'other'}", "checkpoint_seconds=1"]
+    assert main(elsewhere) == 0
+    names = {path.name for path in tmp_path.rglob("*.json")}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["task=listop"], "did you mean listops?"),
+        (["model=ernie-sparse"], "did you mean ernie_sparse?"),
+        (["setting=cpuu"], "did you mean cpu?"),
+        (["objective=saar"], "did you mean sar?"),
+        (["tracker=wanb"], "did you mean wandb?"),
+        (["train.stepss=3"], "did you mean train.num_steps?"),
+        (["modell=local"], "did you mean model?"),
+        (["+train.new=3"], "no option 'train.new'"),
+        (["+train.num_steps=3"], "write train.num_steps=VALUE"),
+        (["~seed"], "write seed=VALUE"),
+        (["train.num_steps=abc"], "train.num_steps=abc is not a whole number"),
+        (["train.learning_rate=fast"], "train.learning_rate=fast is not a number"),
+        (["seed=1.5"], "seed=1.5"),
+        (["model.block_size=big"], "model.block_size=big is not a whole number"),
+        (["model.context=sideways"], "representatives, global_tokens, none"),
+        (["model.block_size=0"], "block_size=0"),
+        (["task.seed=x"], "task.seed=x is not a whole number"),
+        (["task.min_length=5000"], "task.min_length=5000"),
+        (["trunk.num_heads=3"], "num_heads=3 does not divide"),
+        (["trunk.positions=none"], "learned, sinusoidal"),
+        (["head.pooling=median"], "cls, first, mean, max"),
+        (["train.schedule=cosin"], "unknown schedule"),
+        (["train.batch_size=0"], "train.batch_size=0 must be at least 1"),
+        (["train.max_grad_norm=-1"], "null for no clipping"),
+        (["train.precision=float16"], "float32, bfloat16"),
+        (["seed=-1"], "seed=-1"),
+        (["device=cuda:7"], "device=cuda:7"),
+        (["device=tpu"], "device=tpu"),
+        (["num_threads=0"], "num_threads=0"),
+        (["seed=0,1"], "add -m"),
+        (["model=local,transformer"], "add -m"),
+        (["seed"], "cannot read 'seed'"),
+        (["model=["], "cannot read"),
+        (["--nonsense"], "--nonsense"),
+        (["--config-dir", "nowhere"], "nowhere is not a folder"),
+        (["objective=sar", "model=transformer"], "use model=ernie_sparse"),
+        (["objective=sar", "objective.topology=sideways"], "choose from shifted"),
+        (["task.source=official", "data_dir=nowhere"], "basic_train.tsv"),
+        (["-m", "seed=0,1", "train.num_steps=x"], "train.num_steps=x"),
+        (["-m", "seed=0,1", "model=local,nothing"], "no model 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_clear_line(
+    words: Cli,
+    wrong: Cli,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = {word.split("=")[0] for word in wrong if "=" in word}
+    kept = [word for word in words if word.split("=")[0] not in keys]
+    assert main([*kept, *wrong]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert expected in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["runn"], "did you mean run?"),
+        (["run"], "task= is missing"),
+        (["run", "task=listops"], "model= is missing"),
+        (["data"], "prepare, verify, show"),
+        (["data", "prepare"], "task= is missing"),
+        (["data", "prepare", "task=listop"], "did you mean listops?"),
+        (["data", "show", "task=listops", "split=val"], "split=val"),
+        (["data", "show", "task=listops", "index=x"], "index=x"),
+        (["ls", "everything"], "everything"),
+        (["leaderboard", "nowhere"], "nowhere is not a folder"),
+        (["leaderboard", "--outt", "x"], "--outt"),
+        (["completion", "csh"], "bash, zsh, fish"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_of_other_verbs(
+    wrong: Cli, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(wrong) == 2
+    said = capsys.readouterr()
+    assert expected in said.err
+    assert len(said.err.strip().splitlines()) == 1
+
+
+def test_an_unwritable_place_is_found_at_once(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([*words[:-1], f"results_dir={tmp_path / 'file' / 'results'}"]) == 2
+    assert "results_dir=" in capsys.readouterr().err
+
+
+def test_a_broken_cache_is_one_clear_line(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "cache"
+    own = [*words[:-2], f"cache_dir={cache}", words[-1]]
+    assert main(own) == 0
+    (tokens,) = cache.rglob("train.tokens")
+    tokens.write_bytes(tokens.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main([*own, "seed=1"]) == 2
+    said = capsys.readouterr().err
+    assert "train.tokens" in said
+    assert "delete the folder" in said
+
+
+def test_a_broken_record_is_one_clear_line(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    (path,) = (tmp_path / "results/runs").rglob("*.json")
+    path.write_text("{")
+    assert main(words) == 2
+    assert "delete it to run again" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_is_recorded(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = [*words, "train.learning_rate=1e30", "train.max_grad_norm=null", "train.num_steps=30"]
+    assert main(wild) == 1
+    (record,) = the_records(tmp_path)
+    assert record.status == "diverged"
+    assert record.test is None
+    assert record.error is not None
+    assert "step" in record.error
+    assert "diverged: the loss is" in capsys.readouterr().err
+    # It would diverge again.
+    assert main(wild) == 1
+
+
+def test_a_full_disk_is_a_failed_run(
+    words: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("lra_bench.checkpoint.save", full)
+        assert main(words) == 1
+    (record,) = the_records(tmp_path)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "No space left" in record.error
+    # With space again, the same line does it.
+    assert main(words) == 0
+    (record,) = the_records(tmp_path)
+    assert record.status == "completed"
+
+
+def start(words: Cli) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lra_bench.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_and_gone_on(
+    words: Cli, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    # Evaluated once only, so that both curves have the same rows.
+    long = [*words, "train.num_steps=150", "train.eval_every=1000", "seed=4"]
+    process = start([*long, "checkpoint_seconds=0"])
+    checkpoints = tmp_path / "results" / "checkpoints"
+    for _ in range(600):
+        if list(checkpoints.glob("*.pt")):
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results").rglob("*.tmp"))
+
+    done = start(long)
+    _, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert "going on after step" in err
+    (resumed,) = the_records(tmp_path)
+    assert resumed.num_resumes == 1
+    assert main([*long[:-1], "seed=4", "force=true", "num_threads=1"]) == 0
+    (whole,) = the_records(tmp_path)
+    assert whole.num_resumes == 0
+    assert resumed.test == whole.test
+    assert not list(checkpoints.iterdir())
+
+
+def test_a_sweep_runs_every_combination(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = [word for word in words if not word.startswith("model=")]
+    assert main([*sweep, "-m", "model=glob(*,exclude=tr*)", "seed=0,1", "quiet=true"]) == 0
+    found = {(record.model, record.seed) for record in the_records(tmp_path)}
+    assert found == {("ernie_sparse", 0), ("ernie_sparse", 1), ("local", 0), ("local", 1)}
+    assert "4 runs" in capsys.readouterr().err
+
+
+def test_a_sweep_counts_what_failed(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["train.learning_rate=1e-3,1e30", "train.max_grad_norm=null", "train.num_steps=30"]
+    assert main([*words, "-m", *wild]) == 1
+    assert {record.status for record in the_records(tmp_path)} == {"completed", "diverged"}
+    assert "1 runs failed" in capsys.readouterr().err
+
+
+def test_the_data_verb(cache_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = ["task=listops", "setting=smoke", f"cache_dir={cache_dir}"]
+    assert main(["data", "prepare", *task]) == 0
+    assert "train: 200 examples" in capsys.readouterr().out
+    assert main(["data", "verify", *task]) == 0
+    assert "BAD" not in capsys.readouterr().err
+    assert main(["data", "show", *task, "split=train", "index=7"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("[M") or shown.startswith("[S")
+    assert "train example 7" in shown
+    assert main(["data", "show", *task, "index=40"]) == 2
+
+
+def test_ls_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls"]) == 0
+    said = capsys.readouterr().out
+    for name in ("listops", "text", "ernie_sparse", "local", "cpu", "lra2020", "sar", "wandb"):
+        assert f"\n  {name}" in said
+    assert "majority baseline 16.8%" in said
+
+
+def test_the_whole_configuration_can_be_seen(
+    words: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--cfg", "seed=9"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# lra-bench run setting=smoke task=listops")
+    assert "num_steps: 6" in said
+
+
+@pytest.mark.parametrize("verb", ["run", "data", "ls", "leaderboard", "completion"])
+def test_help_fits_a_screen(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) <= 40
+    assert max(map(len, said.splitlines())) <= 100
+    assert f"  lra-bench {verb}" in said or 'eval "$(lra-bench' in said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["data", "--help"]])
+def test_help_imports_nothing_heavy(words: Cli) -> None:
+    script = (
+        "import sys; from lra_bench.cli import main; "
+        f"main({words!r}); heavy = {{'torch', 'hydra', 'pandas', 'numpy'}} & set(sys.modules); "
+        "sys.exit(bool(heavy) and str(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("lra-bench r", ["run"]),
+        ("lra-bench data v", ["verify"]),
+        ("lra-bench ls mod", ["models"]),
+        ("lra-bench run task=", ["task=listops", "task=text"]),
+        ("lra-bench run model=e", ["model=ernie_sparse"]),
+        ("lra-bench run task=text setting=l", ["setting=lra2020"]),
+        ("lra-bench run train.num_s", ["train.num_steps="]),
+        ("lra-bench run model=ernie_sparse model.blo", ["model.block_size="]),
+        ("lra-bench run -m task=listops model=local model.mixer.b", ["model.mixer.block_size="]),
+        ("lra-bench data show task=l", ["task=listops"]),
+    ],
+)
+def test_completion(line: str, expected: list[str]) -> None:
+    assert completion.complete(line) == expected
+
+
+def test_completion_needs_no_torch() -> None:
+    script = (
+        "import sys; from lra_bench.cli import main; "
+        "main(['completion', '--complete', 'lra-bench run train.']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_wandb_mirrors_the_record(words: Cli, tmp_path: Path) -> None:
+    assert main([*words, "tracker=wandb", "seed=2"]) == 0
+    (record,) = the_records(tmp_path)
+    (folder,) = (tmp_path / "results/wandb").glob("offline-run-*")
+    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", "--summary"]
+    done = subprocess.run([*inspect, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert record.run_id in done.stdout
+    assert record.test is not None
+    assert f"{record.test['num_correct']}" in done.stdout
+    assert "validation_accuracy" in done.stdout

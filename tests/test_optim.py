@@ -1,0 +1,79 @@
+"""Schedules against the published numbers, and what decays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lra_bench.optim import SCHEDULES, make_optimizer, make_schedule
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "warmup", "steps", "expected"),
+    [
+        # arXiv 2011.04006, released configurations, by the formulas of their code.
+        ("rsqrt", 0.05, 1000, 5000, {0: 0, 1: 1.5811e-6, 500: 7.9057e-4, 1000: 1.58114e-3}),
+        ("rsqrt", 0.05, 1000, 5000, {4999: 7.0718e-4}),
+        ("rsqrt", 0.05, 8000, 20000, {4000: 2.7951e-4, 8000: 5.5902e-4, 19999: 3.5356e-4}),
+        ("rsqrt", 0.05, 8000, 5000, {4999: 3.4932e-4}),
+        ("epoch_cosine", 5e-4, 175, 35000, {87: 2.4857e-4, 175: 5e-4, 17500: 2.5393e-4}),
+        ("epoch_cosine", 5e-4, 175, 35000, {34999: 3.12e-8}),
+        ("epoch_cosine", 1e-3, 312, 62400, {312: 1e-3, 31200: 5.0785e-4, 62399: 6.21e-8}),
+        ("cosine", 1e-3, 50, 300, {0: 0, 25: 5e-4, 50: 1e-3, 175: 5e-4, 300: 0}),
+        ("constant", 1e-3, 10, 100, {0: 0, 5: 5e-4, 10: 1e-3, 99: 1e-3}),
+    ],
+)
+def test_published_rates(
+    name: str, base: float, warmup: int, steps: int, expected: dict[int, float]
+) -> None:
+    schedule = make_schedule(name, learning_rate=base, num_warmup_steps=warmup, num_steps=steps)  # type: ignore[arg-type]
+    for step, rate in expected.items():
+        assert schedule(step) == pytest.approx(rate, rel=2e-3, abs=1e-12), step
+
+
+def test_one_cycle_is_that_of_pytorch() -> None:
+    schedule = make_schedule("one_cycle", learning_rate=1e-4, num_warmup_steps=100, num_steps=500)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-4)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1e-4, pct_start=100 / 500, anneal_strategy="linear", total_steps=500
+    )
+    for step in range(500):
+        assert schedule(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), step
+        optimizer.step()
+        if step < 499:
+            theirs.step()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 1, 7, 50])
+def test_rates_are_sane(name: str, warmup: int) -> None:
+    schedule = make_schedule(name, learning_rate=1e-3, num_warmup_steps=warmup, num_steps=20)  # type: ignore[arg-type]
+    assert all(0 <= schedule(step) <= 1e-3 for step in range(20))
+
+
+def test_wrong_schedules_are_refused() -> None:
+    with pytest.raises(ValueError, match="choose from"):
+        make_schedule("cosin", learning_rate=1.0, num_warmup_steps=0, num_steps=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="learning_rate"):
+        make_schedule("cosine", learning_rate=0.0, num_warmup_steps=0, num_steps=1)
+    with pytest.raises(ValueError, match="num_warmup_steps"):
+        make_schedule("cosine", learning_rate=1.0, num_warmup_steps=-1, num_steps=1)
+
+
+def test_what_decays() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+
+    def decaying(decay: str) -> int:
+        optimizer = make_optimizer(
+            module,
+            weight_decay=0.1,
+            decay=decay,  # type: ignore[arg-type]
+            betas=(0.9, 0.98),
+            eps=1e-9,
+        )
+        groups = [group for group in optimizer.param_groups if group["weight_decay"]]
+        return sum(len(group["params"]) for group in groups)
+
+    assert decaying("all") == 4
+    assert decaying("matrices") == 1
