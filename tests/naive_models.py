@@ -86,7 +86,7 @@ def ernie_sparse(encoder: Any, tokens_L: Tensor, topology: str | None = None) ->
             return True
         if other_kind == "representative":
             return block == other_block
-        return abs(block - other_block) <= radius
+        return bool(abs(block - other_block) <= radius)
 
     chosen = [at for at, (kind, _) in enumerate(rows) if kind == "representative"]
     for layer in encoder.layers:

@@ -280,7 +280,7 @@ class LargestTensor(TorchDispatchMode):
     """Remembers the size of the largest tensor that any operation returned."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -303,13 +303,15 @@ def test_sparse_models_make_no_square_tensor(name: str) -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    wrong: dict[str, Any]
-    for wrong in ({"block_size": 0}, {"num_representatives": 0}, {"window_radius": -1}):
+    wrongs: list[dict[str, Any]]
+    wrongs = [{"block_size": 0}, {"num_representatives": 0}, {"window_radius": -1}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ErnieSparseEncoder(make_spec(), **wrong)
     with pytest.raises(ValueError, match="topology"):
         make_encoder("ernie_sparse")(torch.ones(1, 4, dtype=torch.int64), topology="sideways")  # type: ignore[call-arg]
-    for wrong in ({"qkv_width": 9}, {"width": 0}, {"dropout": 1.0}):
+    wrongs = [{"qkv_width": 9}, {"width": 0}, {"dropout": 1.0}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=r"\d"):
             make_spec(**wrong)
 

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lra_bench.data import (
+    POOL_BATCHES,
+    Loader,
+    TrainingPlan,
+    collate,
+    evaluation_plan,
+    lengths_of,
+    majority_baseline,
+)
+from lra_bench.types import Batch, Example
+
+CPU = torch.device("cpu")
+
+
+def example(*inputs: Sequence[int], label: int = 0) -> Example:
+    return Example(tuple(np.array(tokens, np.uint8) for tokens in inputs), label)
+
+
+def made_up(number: int, *, num_inputs: int = 1, seed: int = 0) -> list[Example]:
+    """Return examples of many lengths, full of zeros that are no padding."""
+    rng = np.random.default_rng(seed)
+    return [
+        Example(
+            tuple(rng.integers(0, 3, rng.integers(1, 50), np.uint8) for _ in range(num_inputs)),
+            int(rng.integers(0, 4)),
+        )
+        for _ in range(number)
+    ]
+
+
+def check_batch(batch: Batch, examples: Sequence[Example]) -> None:
+    """Compare with a loop over the cells."""
+    num_inputs = len(examples[0].inputs)
+    longest = max(len(tokens) for one in examples for tokens in one.inputs)
+    assert batch.tokens_BIL.shape == (len(examples), num_inputs, longest)
+    assert batch.tokens_BIL.dtype == batch.labels_B.dtype == torch.int64
+    assert batch.size == len(examples)
+    num_tokens = 0
+    for row, one in enumerate(examples):
+        assert batch.labels_B[row] == one.label
+        for which, tokens in enumerate(one.inputs):
+            for at in range(longest):
+                real = at < len(tokens)
+                num_tokens += real
+                assert batch.tokens_BIL[row, which, at] == (tokens[at] if real else 0)
+                if batch.mask_BIL is not None:
+                    assert bool(batch.mask_BIL[row, which, at]) is real
+    assert batch.num_tokens == num_tokens
+    if batch.mask_BIL is None:
+        assert num_tokens == batch.tokens_BIL.numel()
+    else:
+        assert batch.mask_BIL.dtype == torch.bool
+        assert batch.mask_BIL.shape == batch.tokens_BIL.shape
+        assert num_tokens < batch.tokens_BIL.numel()
+
+
+# Collating.
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 1000))
+def test_collate_equals_a_loop(number: int, num_inputs: int, seed: int) -> None:
+    examples = made_up(number, num_inputs=num_inputs, seed=seed)
+    check_batch(collate(examples), examples)
+
+
+def test_mask_is_from_the_length_and_not_from_the_tokens() -> None:
+    # Token 0 may mean something: a black pixel.
+    batch = collate([example([0, 0, 0, 0]), example([0, 5])])
+    assert batch.mask_BIL is not None
+    assert batch.mask_BIL[:, 0].tolist() == [[True] * 4, [True, True, False, False]]
+    assert batch.num_tokens == 6
+
+
+def test_no_mask_where_nothing_is_padded() -> None:
+    assert collate([example([0, 0]), example([1, 0])]).mask_BIL is None
+    assert collate([example([0])]).mask_BIL is None
+    assert collate([example([1, 2], [3, 4])]).mask_BIL is None
+    # One input shorter than the other is padded, though all examples are alike.
+    assert collate([example([1, 2], [3]), example([1, 2], [3])]).mask_BIL is not None
+
+
+def test_two_inputs_of_different_lengths() -> None:
+    batch = collate([example([1], [2, 3, 4], label=1), example([5, 6], [7])])
+    assert batch.tokens_BIL.tolist() == [[[1, 0, 0], [2, 3, 4]], [[5, 6, 0], [7, 0, 0]]]
+    assert batch.mask_BIL is not None
+    assert batch.mask_BIL.long().tolist() == [[[1, 0, 0], [1, 1, 1]], [[1, 1, 0], [1, 0, 0]]]
+    assert batch.labels_B.tolist() == [1, 0]
+    assert batch.num_tokens == 7
+
+
+def test_tokens_above_a_byte() -> None:
+    tokens = np.array([70_000, 1], np.int32)
+    assert collate([Example((tokens,), 0)]).tokens_BIL.tolist() == [[[70_000, 1]]]
+
+
+def test_batch_is_a_copy() -> None:
+    tokens = np.array([1, 2], np.int64)
+    batch = collate([Example((tokens,), 0)])
+    batch.tokens_BIL.zero_()
+    assert tokens.tolist() == [1, 2]
+
+
+def test_nothing_to_collate() -> None:
+    with pytest.raises(ValueError, match="at least one example"):
+        collate([])
+
+
+@pytest.mark.parametrize("inputs", [[[]], [[1], []]])
+def test_empty_input(inputs: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="without tokens"):
+        collate([example(*([1] for _ in inputs)), example(*inputs)])
+
+
+def test_examples_with_unlike_numbers_of_inputs() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        collate([example([1]), example([1], [2])])
+
+
+def test_lengths_are_of_the_longest_input() -> None:
+    assert lengths_of([example([1], [2, 3]), example([4, 5, 6], [7])]).tolist() == [2, 3]
+
+
+def test_known_lengths_are_not_measured() -> None:
+    class Known:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Example:
+            raise AssertionError("read")
+
+        def lengths(self) -> NDArray[np.int64]:
+            return np.array([3, 4])
+
+    assert lengths_of(Known()).tolist() == [3, 4]
+
+
+# The order of training.
+
+
+def some_lengths(number: int, seed: int = 0) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(1, 1000, number)
+
+
+def make_plan(
+    number: int = 70, *, batch_size: int = 8, seed: int = 0, bucketing: bool = False
+) -> TrainingPlan:
+    return TrainingPlan(some_lengths(number), batch_size, seed, bucketing)
+
+
+def lists(batches: Sequence[NDArray[np.int64]]) -> list[list[int]]:
+    return [batch.tolist() for batch in batches]
+
+
+def padded_tokens(lengths: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]) -> int:
+    return sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 700), st.integers(1, 9), st.integers(0, 5), st.booleans())
+def test_an_epoch_holds_each_example_once(
+    number: int, batch_size: int, epoch: int, bucketing: bool
+) -> None:
+    plan = make_plan(number, batch_size=batch_size, bucketing=bucketing)
+    batches = lists(plan.epoch(epoch))
+    assert sorted(itertools.chain(*batches)) == list(range(number))
+    assert len(batches) == plan.steps_per_epoch == (number + batch_size - 1) // batch_size
+    # One batch may be short, the others are whole.
+    short = number % batch_size
+    expected = [batch_size] * (number // batch_size) + ([short] if short else [])
+    assert sorted(map(len, batches), reverse=True) == expected
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_steps_run_through_the_epochs(bucketing: bool) -> None:
+    plan = make_plan(bucketing=bucketing)
+    assert plan.steps_per_epoch == 9
+    expected = [*plan.epoch(0), *plan.epoch(1), *plan.epoch(2)]
+    assert lists(list(plan.batches(0, 27))) == lists(expected)
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+@pytest.mark.parametrize("start", [1, 8, 9, 10, 17, 18, 26, 27])
+def test_the_middle_equals_the_tail(start: int, bucketing: bool) -> None:
+    # A fresh plan knows nothing of the steps before: this is how a run resumes.
+    whole = lists(list(make_plan(bucketing=bucketing).batches(0, 30)))
+    assert lists(list(make_plan(bucketing=bucketing).batches(start, 30))) == whole[start:]
+
+
+def test_no_steps() -> None:
+    assert list(make_plan().batches(5, 5)) == []
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_epochs_and_seeds_differ(bucketing: bool) -> None:
+    plan = make_plan(bucketing=bucketing)
+    orders = [
+        lists(plan.epoch(0)),
+        lists(plan.epoch(1)),
+        lists(make_plan(seed=1, bucketing=bucketing).epoch(0)),
+    ]
+    assert all(first != second for first, second in itertools.combinations(orders, 2))
+
+
+def test_bucketing_saves_most_of_the_padding() -> None:
+    number, batch_size = 20_000, 32
+    lengths = some_lengths(number)
+    batches = {
+        bucketing: make_plan(number, batch_size=batch_size, bucketing=bucketing).epoch(0)
+        for bucketing in (False, True)
+    }
+    padding = {
+        bucketing: padded_tokens(lengths, some) - int(lengths.sum())
+        for bucketing, some in batches.items()
+    }
+    assert padding[True] < 0.1 * padding[False]
+
+
+def test_bucketing_does_not_sort_the_epoch() -> None:
+    number, batch_size = 20_000, 32
+    lengths = some_lengths(number)
+    batches = make_plan(number, batch_size=batch_size, bucketing=True).epoch(0)
+    longest = np.array([lengths[batch].max() for batch in batches[:-1]])
+    # As unordered as a shuffle: no trend, and neighbors are unlike.
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.15
+    assert abs(np.corrcoef(longest[1:], longest[:-1])[0, 1]) < 0.15
+
+
+def test_bucketing_gathers_within_a_pool_only() -> None:
+    # Were all examples sorted together, each epoch would have the same batches.
+    number, batch_size = 4 * POOL_BATCHES * 8, 8
+    plan = make_plan(number, batch_size=batch_size, bucketing=True)
+    first, second = ({frozenset(batch.tolist()) for batch in plan.epoch(n)} for n in (0, 1))
+    assert len(first & second) < 0.05 * len(first)
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+@pytest.mark.parametrize(("number", "batch_size"), [(1, 1), (1, 8), (16, 8), (17, 8), (23, 1)])
+def test_evaluation_holds_each_example_once(number: int, batch_size: int, bucketing: bool) -> None:
+    lengths = some_lengths(number)
+    batches = evaluation_plan(lengths, batch_size, bucketing=bucketing)
+    assert sorted(itertools.chain(*lists(batches))) == list(range(number))
+    assert max(map(len, batches)) <= batch_size
+    assert len(batches) == -(-number // batch_size)
+
+
+def test_evaluation_by_length_saves_padding() -> None:
+    lengths = some_lengths(500)
+    plain, bucketed = (
+        padded_tokens(lengths, evaluation_plan(lengths, 8, bucketing=bucketing))
+        for bucketing in (False, True)
+    )
+    assert bucketed < plain
+    assert bucketed - lengths.sum() < 0.1 * (plain - lengths.sum())
+
+
+# The loader.
+
+
+@pytest.mark.parametrize("num_inputs", [1, 2])
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_loader_follows_the_plan(num_inputs: int, bucketing: bool) -> None:
+    examples = made_up(30, num_inputs=num_inputs)
+    loader = Loader(examples, batch_size=4, bucketing=bucketing, device=CPU)
+    plan = TrainingPlan(lengths_of(examples), 4, 3, bucketing)
+    batches = list(loader.training(seed=3, start=5, stop=20))
+    assert len(batches) == 15
+    for batch, indices in zip(batches, plan.batches(5, 20), strict=True):
+        check_batch(batch, [examples[at] for at in indices])
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_loader_evaluates_each_example_once(bucketing: bool) -> None:
+    examples = made_up(30)
+    loader = Loader(examples, batch_size=7, bucketing=bucketing, device=CPU)
+    plan = evaluation_plan(lengths_of(examples), 7, bucketing=bucketing)
+    batches = list(loader.evaluation())
+    for batch, indices in zip(batches, plan, strict=True):
+        check_batch(batch, [examples[at] for at in indices])
+    assert sum(batch.size for batch in batches) == 30
+    assert sum(batch.num_tokens for batch in batches) == sum(len(e.inputs[0]) for e in examples)
+
+
+def test_loader_without_examples() -> None:
+    with pytest.raises(ValueError, match="without examples"):
+        Loader([], batch_size=4, bucketing=False, device=CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_loader_on_a_gpu() -> None:
+    examples = made_up(30)
+    device = torch.device("cuda")
+    loader = Loader(examples, batch_size=7, bucketing=False, device=device)
+    plan = evaluation_plan(lengths_of(examples), 7, bucketing=False)
+    for batch, indices in zip(loader.evaluation(), plan, strict=True):
+        assert batch.tokens_BIL.device.type == batch.labels_B.device.type == "cuda"
+        check_batch(batch.map(lambda x: x.cpu()), [examples[at] for at in indices])
+
+
+# The baseline.
+
+
+def test_majority_baseline_is_counted_on_test_for_the_class_of_training() -> None:
+    training = [example([1], label=label) for label in (2, 0, 2, 1, 2)]
+    test = [example([1], label=label) for label in (0, 0, 0, 2)]
+    assert majority_baseline(training, test) == 0.25
+    assert majority_baseline(training, training) == 0.6
+    assert majority_baseline(test, training) == 0.2
