@@ -83,10 +83,10 @@ def write(place: Path, splits: Mapping[Split, Iterable[Chunk]], facts: Mapping[s
     Raises:
         UserError: The disk is full or the folder cannot be written; nothing is left behind.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(place.parent)
     staging = place.with_name(f".{place.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(place.parent)
         staging.mkdir()
         entries = {split: _write_split(staging, split, chunks) for split, chunks in splits.items()}
         manifest = {"format": FORMAT, "splits": entries, "facts": dict(facts)}
@@ -179,6 +179,7 @@ class FlatCache:
                 raise ValueError(f"format {self.manifest['format']}, expected {FORMAT}")
             self.facts: dict[str, Any] = dict(self.manifest["facts"])
             for split in SPLITS:
+                _ = int(self.manifest["splits"][split]["num_examples"])
                 for name in ("tokens", "offsets", "labels"):
                     expected = self.manifest["splits"][split]["files"][name]
                     _ = expected["bytes"] + expected["mtime_ns"], expected["sha256"]

@@ -6,6 +6,7 @@ Source: Maas et al., ACL 2011; as a task for long sequences, arXiv 2011.04006.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import logging
 import shutil
@@ -201,12 +202,13 @@ class Text(Task):
         try:
             request = urllib.request.Request(URL, method="HEAD")
             urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise UserError(f"cannot download the IMDB reviews ({reason}): {by_hand}") from error
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import units
         from tensorflow_datasets.core.download.checksums import UrlInfo
+        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
         known = UrlInfo(
             size=units.Size(OFFICIAL.num_bytes), checksum=OFFICIAL.sha256, filename=ARCHIVE_NAME
@@ -218,6 +220,8 @@ class Text(Task):
                     download_dir=folder, url_infos={URL: known}, dataset_name="text"
                 )
                 Path(manager.download(URL)).replace(target)
+        except NonMatchingChecksumError as error:
+            raise UserError(f"the download failed (wrong checksum): {by_hand}") from error
         except (OSError, tfds.download.DownloadError, ValueError) as error:
             raise UserError(f"the download failed ({error}): {by_hand}") from error
 
@@ -264,9 +268,10 @@ def _reviews(
     from lra_tasks._imdb_builder import NUM_LABELLED, LraImdb
 
     with _quiet(tfds):
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=cache_dir, prefix=".tfds-")
+        folder = None
         try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(dir=cache_dir, prefix=".tfds-", suffix=".partial")
             builder = LraImdb(data_dir=folder, file_format="array_record")
             builder.count = lambda done: progress(Progress("reading reviews", done, NUM_LABELLED))
             config = tfds.download.DownloadConfig(manual_dir=str(path.parent))
@@ -278,7 +283,8 @@ def _reviews(
                 f"space or choose another folder with cache_dir="
             ) from error
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rows(builder: Any, split: str) -> list[tuple[bytes, int]]:
