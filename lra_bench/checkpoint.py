@@ -78,6 +78,9 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
     Raises:
         ValueError: The file is not a checkpoint of this version or is damaged.
     """
+    for partial in path.parent.glob(f"{path.name}.*.tmp"):
+        # Left by a process that was killed while it wrote.
+        partial.unlink(missing_ok=True)
     if not path.exists():
         return State()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,9 +110,39 @@ class _Mistake(Exception):
     """The words on the command line make no sense; the text is one line."""
 
 
+class RunFailed(Exception):
+    """A run of a sweep ended without a result, and has said so.
+
+    An exception, because that is what every launcher carries back from where the run was.
+    """
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
+    try:
+        code = _call(list(sys.argv[1:] if words is None else words))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of stdout has gone, as `head` does; what it did not read is not missed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as error:
+        number = getattr(error, "signal_number", signal.SIGINT)
+        print("\ninterrupted; the same line goes on from here", file=sys.stderr)
+        return EXIT_PREEMPTED if number == signal.SIGTERM else EXIT_INTERRUPTED
+    except OSError as error:
+        # An unreadable file, a full disk: the system's own words name the file.
+        print(f"lra-bench: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        print(f"lra-bench: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+
+
+def _call(words: list[str]) -> int:
     verb, rest = (words[0], words[1:]) if words else ("--help", [])
     if verb in ("-h", "--help", "help"):
         print(_OVERVIEW, end="")
@@ -121,29 +152,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    try:
-        if verb not in _VERBS:
-            from lra_bench.config import nearest
+    if verb not in _VERBS:
+        from lra_bench.config import nearest
 
-            raise _Mistake(f"there is no verb {verb!r}{nearest(verb, _VERBS)} (lra-bench --help)")
-        usage, function = _VERBS[verb]
-        if any(word in ("-h", "--help") for word in rest):
-            print(usage, end="")
-            return 0
-        return function(rest)
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as `head` does; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise _Mistake(f"there is no verb {verb!r}{nearest(verb, _VERBS)} (lra-bench --help)")
+    usage, function = _VERBS[verb]
+    if any(word in ("-h", "--help") for word in rest):
+        print(usage, end="")
         return 0
-    except KeyboardInterrupt as error:
-        number = getattr(error, "signal_number", 2)
-        print("\ninterrupted; the same line goes on from here", file=sys.stderr)
-        return 128 + int(number)
-    except Exception as error:
-        if not _is_mistake(error):
-            raise
-        print(f"lra-bench: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
+    return function(rest)
 
 
 def _is_mistake(error: Exception) -> bool:
@@ -156,7 +173,7 @@ def _is_mistake(error: Exception) -> bool:
 
 
 def _run(words: Sequence[str]) -> int:
-    from lra_bench.config import compose, expand_sweep
+    from lra_bench.config import compose, expand_sweep, quote_paths, spell_out_globs
     from lra_bench.paths import conf_dir
 
     parser = _Parser()
@@ -175,13 +192,16 @@ def _run(words: Sequence[str]) -> int:
         if asked.cfg:
             return _print_config(composed)
         return _run_one(composed)
-    if not any(word.startswith("hydra/sweeper=") for word in asked.overrides):
+    overrides = spell_out_globs(
+        quote_paths(asked.overrides), conf_dir=conf_dir(), config_dirs=asked.config_dir
+    )
+    if not any(word.startswith("hydra/sweeper=") for word in overrides):
         # A mistake in the last run of a sweep is found before the first one starts.
-        sweep = expand_sweep(asked.overrides, conf_dir=conf_dir(), config_dirs=asked.config_dir)
-        for overrides in sweep:
-            composing(overrides)
+        sweep = expand_sweep(overrides, conf_dir=conf_dir(), config_dirs=asked.config_dir)
+        for words_of_run in sweep:
+            composing(words_of_run)
         print(f"{len(sweep)} runs", file=sys.stderr)
-    return _sweep(asked.overrides, asked.config_dir, composing)
+    return _sweep(overrides, asked.config_dir, composing)
 
 
 def _run_one(composed: Composed) -> int:
@@ -203,9 +223,7 @@ def _sweep(
 
     from lra_bench.paths import conf_dir
 
-    failures: list[str] = []
-
-    def job(_: Any) -> float | None:
+    def job(_: Any) -> float:
         from lra_bench.runner import run
         from lra_bench.types import UserError
 
@@ -214,28 +232,37 @@ def _sweep(
         composed = composing(list(HydraConfig.get().overrides.task))
         try:
             record = run(composed)
-        except UserError as error:
+        except (UserError, OSError) as error:
             print(f"lra-bench: {error}", file=sys.stderr)
-            failures.append(str(error))
-            return None
+            raise RunFailed(str(error)) from None
         _report(record, composed.config["results_dir"])
         if record.status != "completed" or record.validation is None:
-            failures.append(record.run_id)
-            return None
+            raise RunFailed(record.error)
         # What a sweeper that searches maximizes; never the test result.
         return float(record.validation["num_correct"] / record.validation["num_examples"])
 
-    searchpath = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
-    extra = [f"hydra.searchpath=[{searchpath}]"] if config_dirs else []
-    before = sys.argv
-    sys.argv = ["lra-bench", "-m", *overrides, *extra]
+    words = ["lra-bench", "-m", *overrides]
+    if config_dirs:
+        urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
+        words.append(f"hydra.searchpath=[{urls}]")
+    if "hydra/sweeper=optuna" in overrides:
+        # A failed run is one point less, not the end of the search.
+        for key, value in (("direction", "maximize"), ("max_failure_rate", "1.0")):
+            if not any(word.startswith(f"hydra.sweeper.{key}=") for word in overrides):
+                words.append(f"hydra.sweeper.{key}={value}")
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    # Let errors come back to here instead of ending the process with a traceback.
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = words, "1"
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
+    except RunFailed:
+        print("some runs of the sweep failed", file=sys.stderr)
+        return EXIT_FAILED
     finally:
-        sys.argv = before
-    if failures:
-        print(f"{len(failures)} runs failed", file=sys.stderr)
-    return EXIT_FAILED if failures else 0
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+    return 0
 
 
 def _report(record: RunRecord, results_dir: str) -> None:
@@ -292,7 +319,7 @@ def _data(words: Sequence[str]) -> int:
             shown[key] = value
             rest.remove(word)
     split: Split = shown["split"]  # type: ignore[assignment]
-    if split not in SPLITS or not shown["index"].isdigit():
+    if split not in SPLITS or not shown["index"].isdecimal():
         raise _Mistake(
             f"split={split} must be one of {', '.join(SPLITS)} and index={shown['index']} a number"
         )

@@ -19,14 +19,17 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 # The groups whose files give a run its names; tracker is one too, but changes no number.
 NAMED_GROUPS = ("setting", "task", "model", "objective")
 GROUPS = (*NAMED_GROUPS, "tracker")
+# The options that hold a folder.
+PATHS = ("data_dir", "cache_dir", "results_dir")
 # What of a configuration can change the number; the seed is kept apart.
 SECTIONS = ("task", "model", "objective", "trunk", "head", "train")
 
@@ -179,6 +182,9 @@ def _literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_literal, value))}]"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./:-]*", value):
+        escaped = value.replace("'", "\\'")
+        return f"'{escaped}'"
     return str(value)
 
 
@@ -196,9 +202,9 @@ def compose(
         ConfigError: A name, a key or a value is wrong.
     """
     with Searching(conf_dir, config_dirs) as search:
-        parsed = _parse(overrides, OverridesParser.create())
+        parsed = _parse(quote_paths(overrides), OverridesParser.create())
         naming = [item for item in parsed if item.get_key_element() in GROUPS]
-        values = [item for item in parsed if item not in naming and not _for_hydra(item)]
+        values = [item for item in parsed if item not in naming]
         sections = {item.name for item in fields(RunConfig)}
         _check_keys([item for item in values if _section(item) not in sections], sections)
         for item in naming:
@@ -213,6 +219,9 @@ def compose(
     before = dict(_flatten({section: standard[section] for section in SECTIONS}))
     after = _flatten({section: config[section] for section in SECTIONS})
     changes = {key: value for key, value in after if before.get(key, MISSING) != value}
+    for name in PATHS:
+        if config[name] is not None:
+            config[name] = str(Path(config[name]).expanduser())
     return Composed(config, names, changes)
 
 
@@ -228,16 +237,69 @@ def expand_sweep(
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with Searching(conf_dir, config_dirs):
-        loader = GlobalHydra.instance().config_loader()
-        parsed = _parse(overrides, OverridesParser.create(config_loader=loader))
-        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        parsed = _parse(overrides, OverridesParser.create())
+        try:
+            batches = BasicSweeper.split_arguments(
+                [item for item in parsed if not _for_hydra(item)], max_batch_size=None
+            )
+        except HydraException as error:
+            raise ConfigError(f"cannot sweep over {' '.join(overrides)}: {error}") from error
     return [list(words) for batch in batches for words in batch]
 
 
+def spell_out_globs(
+    overrides: Sequence[str], *, conf_dir: Path, config_dirs: Sequence[Path] = ()
+) -> list[str]:
+    """Return the words with each ``glob(...)`` of a group replaced by the names it matches.
+
+    Hydra would match the files of the harness alone, not those of further folders.
+
+    Raises:
+        ConfigError: A word cannot be parsed, or nothing matches.
+    """
+    words = []
+    for item in _parse(overrides, OverridesParser.create()):
+        group, value = item.get_key_element(), item.value()
+        if isinstance(value, Glob) and group in GROUPS:
+            known = options(group, conf_dir=conf_dir, config_dirs=config_dirs)
+            names = value.filter(known)
+            if not names:
+                raise ConfigError(
+                    f"{item.input_line} matches no {group} ({group}= takes one of "
+                    f"{', '.join(known)})"
+                )
+            words.append(f"{group}={','.join(names)}")
+        else:
+            words.append(str(item.input_line))
+    return words
+
+
+def quote_paths(overrides: Sequence[str]) -> list[str]:
+    """Return the words with folders quoted, whose names may hold what Hydra's grammar would read.
+
+    Args:
+        overrides: ``key=value`` words.
+    """
+    words = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in PATHS and value not in ("", "null") and value[0] not in "'\"":
+            escaped = value.replace("\\'", "'").replace("'", "\\'")
+            word = f"{key}='{escaped}'"
+        words.append(word)
+    return words
+
+
 def options(group: str, *, conf_dir: Path, config_dirs: Sequence[Path] = ()) -> list[str]:
-    """Return the names of the files of a group."""
+    """Return the names of the files of a group.
+
+    Raises:
+        ConfigError: A folder does not exist.
+    """
     found: set[str] = set()
     for folder in (conf_dir, *config_dirs):
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder} is not a folder")
         found.update(path.stem for path in (folder / group).glob("*.yaml"))
     return sorted(found)
 
@@ -294,6 +356,9 @@ def _compose(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"a configuration file is no YAML: {reason}") from error
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items()}
     _check_sections(plain)
@@ -341,6 +406,8 @@ def _check_keys(items: Sequence[Override], known: set[str]) -> None:
     """Refuse keys that nothing would read, and values that belong to a sweep."""
     for item in items:
         key = str(item.key_or_group)
+        if _for_hydra(item):
+            raise ConfigError(f"{item.input_line} belongs to sweeps; add -m")
         if key not in known:
             raise ConfigError(
                 f"there is no option {key!r}{nearest(key, {*known, *GROUPS})} "

@@ -15,8 +15,9 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lra_bench.types import Batch, Example, Examples, LengthsKnown
+from lra_bench.types import Batch, Example, Examples, LengthsKnown, TaskSpec, UserError
 
 # Examples of similar length are gathered within this many batches: enough to save most of the
 # padding, few enough that a batch still mixes the whole data set.
@@ -128,18 +129,43 @@ def evaluation_plan(
 
 
 class Loader:
-    """Makes the batches of one split on one device."""
+    """Makes the batches of one split on one device.
+
+    Args:
+        examples: The split.
+        batch_size: Examples a batch.
+        bucketing: Put examples of similar length into one batch.
+        device: Where the batches are wanted.
+        spec: What the task promises, to be checked; None for no checks.
+
+    Raises:
+        UserError: The split is empty, or breaks the promise.
+    """
 
     def __init__(
-        self, examples: Examples, *, batch_size: int, bucketing: bool, device: torch.device
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        bucketing: bool,
+        device: torch.device,
+        spec: TaskSpec | None = None,
     ) -> None:
         if not len(examples):
-            raise ValueError("a split without examples cannot be loaded")
+            raise UserError("the task has a split without examples")
         self.examples = examples
+        self.spec = spec
         self.batch_size = batch_size
         self.bucketing = bucketing
         self.device = device
         self.lengths = lengths_of(examples)
+        if self.lengths.min() < 1:
+            raise UserError("the task has an input without tokens")
+        if spec is not None and self.lengths.max() > spec.max_length:
+            raise UserError(
+                f"the task has an input of {self.lengths.max():,} tokens, its spec says at most "
+                f"{spec.max_length:,}"
+            )
 
     def training(self, *, seed: int, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of training steps ``start`` to ``stop - 1``."""
@@ -153,7 +179,19 @@ class Loader:
 
     def _load(self, indices: NDArray[np.int64]) -> Batch:
         batch = collate([self.examples[index] for index in indices.tolist()])
+        if self.spec is not None:
+            _check_range("token id", batch.tokens_BIL, self.spec.vocab_size)
+            _check_range("label", batch.labels_B, self.spec.num_classes)
         if self.device.type != "cuda":
             return batch
         # From pinned pages the copy runs beside the computation.
         return batch.map(lambda x: x.pin_memory().to(self.device, non_blocking=True))
+
+
+def _check_range(what: str, values: Tensor, limit: int) -> None:
+    """Refuse what would otherwise fail deep inside a lookup, or not at all."""
+    low, high = values.min().item(), values.max().item()
+    if low < 0 or high >= limit:
+        raise UserError(
+            f"the task has a {what} of {low if low < 0 else high}; its spec allows 0 to {limit - 1}"
+        )

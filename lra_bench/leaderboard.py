@@ -45,7 +45,7 @@ class Collection:
 
 def collect(results_dirs: Iterable[Path]) -> Collection:
     """Read all records below the folders; the same run found twice counts once."""
-    found: dict[str, RunRecord] = {}
+    found: dict[tuple[str, ...], RunRecord] = {}
     skipped: dict[Path, str] = {}
     for folder in results_dirs:
         for path in sorted((folder / "runs").rglob("*")):
@@ -59,10 +59,11 @@ def collect(results_dirs: Iterable[Path]) -> Collection:
             except BadRecord as error:
                 skipped[path] = str(error)
                 continue
-            known = found.get(record.run_id)
+            names = (record.setting, record.task, record.model, record.objective)
+            known = found.get((*names, record.run_id))
             # Of two tries at the same run, the one with a result counts.
             if known is None or known.status == "failed":
-                found[record.run_id] = record
+                found[*names, record.run_id] = record
     return Collection(list(found.values()), skipped)
 
 
@@ -179,6 +180,8 @@ def _differing(members: Sequence[RunRecord]) -> list[str]:
     keys = [
         key for key in every if any(c.get(key, absent) != flat[0].get(key, absent) for c in flat)
     ]
+    if len({record.seed for record in members}) < len(members):
+        keys.append("run_id, for the same seed")
     if len({record.data_sha256 for record in members if record.data_sha256}) > 1:
         keys.append("data_sha256")
     return keys
@@ -268,14 +271,19 @@ def _overview(cells: pd.DataFrame) -> str:
     averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(tasks)}
     rows = []
     for model in sorted({_name(row) for row in cells.to_dict("records")}):
-        mine = {row["task"]: row for row in cells.to_dict("records") if _name(row) == model}
-        row = {"model": model}
-        row |= {task: _accuracy(mine[task]) if task in mine else "" for task in tasks}
+        mine: dict[str, Any] = {}
+        for row in cells.to_dict("records"):
+            if _name(row) == model:
+                # The same task on other data is another cell: both stand below, none here.
+                mine[row["task"]] = None if row["task"] in mine else row
+        mine = {task: row for task, row in mine.items() if row is not None}
+        line = {"model": model}
+        line |= {task: _accuracy(mine[task]) if task in mine else "" for task in tasks}
         for name, needed in averages.items():
             means = [mine[task]["test_accuracy_mean"] for task in needed if task in mine]
             whole = len(means) == len(needed) and not any(pd.isna(mean) for mean in means)
-            row[name] = f"{100 * sum(means) / len(means):.2f}" if whole else ""
-        rows.append(row)
+            line[name] = f"{100 * sum(means) / len(means):.2f}" if whole else ""
+        rows.append(line)
     return _table(rows, left=1)
 
 

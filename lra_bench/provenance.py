@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -67,10 +69,16 @@ def _cpu_name() -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start to measure the peak afresh, where the system can."""
+    """Start to measure the peak afresh, where the system can.
+
+    Memory that an earlier run of this process has freed is given back first.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

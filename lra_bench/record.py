@@ -180,8 +180,12 @@ def read(path: Path) -> RunRecord:
         record = RunRecord(**content)
         if record.status == "completed" and record.test is None:
             raise ValueError("it is completed and has no test result")
-        if not isinstance(record.config, dict) or not isinstance(record.changes, dict):
-            raise TypeError("config and changes must be objects")
+        for name in ("config", "changes", "data"):
+            if not isinstance(content[name], dict):
+                raise TypeError(f"{name} must be an object")
+        for name in ("run_id", "setting", "task", "model", "objective", "device"):
+            if not isinstance(content[name], str):
+                raise TypeError(f"{name} must be a text")
     except (TypeError, ValueError) as error:
         raise BadRecord(f"is not a run record: {error}") from error
     return record

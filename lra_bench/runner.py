@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import time
 import typing
@@ -15,14 +16,22 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from lra_bench import record as records
 from lra_bench.config import Composed
 from lra_bench.paths import default_cache_dir, default_data_dir
 from lra_bench.record import RunRecord
-from lra_bench.types import SPLITS, Examples, Progress, ProgressCallback, Split, Task, UserError
+from lra_bench.types import (
+    SPLITS,
+    Examples,
+    Progress,
+    ProgressCallback,
+    Split,
+    Task,
+    TaskSpec,
+    UserError,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -77,13 +86,19 @@ def run(composed: Composed) -> RunRecord:
         path = record.path(results_dir)
         done = _finished(path)
         if done is not None and not config["force"]:
-            console.message(f"already done, reusing {path} (force=true runs it again)")
+            code = f", commit {done.git_commit[:10]}" if done.git_commit else ""
+            console.message(
+                f"already done ({done.started_at}{code}), reusing {path}; force=true runs it again"
+            )
+            interrupt.check()
             return done
         _train_and_test(composed, parts, record, interrupt)
-    records.write(record, results_dir)
-    if record.status != "failed":
-        # A failed run may go on from its checkpoint once the machine is mended.
-        _checkpoint_path(composed, record).unlink(missing_ok=True)
+        records.write(record, results_dir)
+        if record.status != "failed":
+            # A failed run may go on from its checkpoint once the machine is mended.
+            _checkpoint_path(composed, record).unlink(missing_ok=True)
+        # A signal that came too late to stop this run still stops a sweep.
+        interrupt.check()
     return record
 
 
@@ -100,8 +115,10 @@ def build_task(composed: Composed) -> Task:
         data_dir=Path(config["data_dir"] or default_data_dir()).expanduser(),
         cache_dir=Path(config["cache_dir"] or default_cache_dir()).expanduser(),
     )
-    if not isinstance(task, Task):
-        raise UserError(f"task={composed.names['task']} does not build an lra_bench.types.Task")
+    if not isinstance(task, Task) or not isinstance(getattr(task, "spec", None), TaskSpec):
+        raise UserError(
+            f"task={composed.names['task']} must build an lra_bench.types.Task with a spec"
+        )
     return task
 
 
@@ -122,13 +139,9 @@ def build(node: Mapping[str, Any], name: str, **arguments: Any) -> Any:
     _check_options(node, name, set(arguments))
     taken = _parameters(node, name)
     given = {key: value for key, value in arguments.items() if key in taken}
-    try:
-        return instantiate(node, **given)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, (ValueError, TypeError)):
-            raise UserError(f"{name}: {cause}") from error
-        raise
+    # Hydra would turn what it passes on into containers of its own; so it passes nothing on.
+    make = instantiate({**node, "_partial_": True, "_convert_": "all"})
+    return _refusing(lambda: make(**given), name)
 
 
 def _target(node: Mapping[str, Any], name: str) -> Any:
@@ -150,8 +163,12 @@ def _check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> No
     """Check the options of a node, and of nodes inside it, against the type hints."""
     target = _target(node, name)
     parameters = _parameters(node, name)
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    for key, value in node.items():
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:
+        # Annotations that only exist for a type checker cannot be looked up.
+        hints = {}
+    for key, value in list(node.items()):
         if key in ("_target_", "_partial_"):
             continue
         if key not in parameters:
@@ -163,6 +180,9 @@ def _check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> No
             _check_options(value, f"{name}.{key}", {"spec"})
         elif key in hints and not _fits(value, hints[key]):
             raise UserError(f"{name}.{key}={value} is not {_in_words(hints[key])}")
+        elif hints.get(key) is float and isinstance(node, dict):
+            # 1 and 1.0 are the same option, and must have the same hash.
+            node[key] = float(value)
     missing = [
         key
         for key, parameter in parameters.items()
@@ -264,10 +284,12 @@ def _assemble(composed: Composed, console: Tracker) -> _Parts:
 
 
 def _refusing(make: Callable[[], T], name: str) -> T:
-    """Call something that raises ValueError for what the user wrote."""
+    """Call something that raises ValueError (or TypeError) for what the user wrote."""
     try:
         return make()
-    except ValueError as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {error}") from error
 
 
@@ -283,6 +305,7 @@ _CHOICES = {
 
 def _check_numbers(config: Mapping[str, Any]) -> None:
     """Refuse what is of the right type and cannot be meant."""
+    _check_finite(config, "")
     wrong = [(f"train.{key}", config["train"][key]) for key in _POSITIVE]
     wrong += [
         ("num_threads", config["num_threads"]),
@@ -291,8 +314,17 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
     for key, value in wrong:
         if value is not None and value < 1:
             raise UserError(f"{key}={value} must be at least 1")
-    if config["seed"] < 0:
-        raise UserError(f"seed={config['seed']} must not be negative")
+    if not 0 <= config["seed"] < 1 << 63:
+        raise UserError(f"seed={config['seed']} must lie between 0 and 2**63 - 1")
+    train = config["train"]
+    for key in ("beta1", "beta2"):
+        if not 0 <= train[key] < 1:
+            raise UserError(f"train.{key}={train[key]} must lie in [0, 1)")
+    if train["eps"] <= 0 or train["weight_decay"] < 0:
+        raise UserError(
+            f"train.eps={train['eps']} must be positive and "
+            f"train.weight_decay={train['weight_decay']} not negative"
+        )
     norm = config["train"]["max_grad_norm"]
     if norm is not None and norm <= 0:
         raise UserError(f"train.max_grad_norm={norm} must be positive, or null for no clipping")
@@ -301,6 +333,14 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{section}.{key}={config[section][key]} is not one of {', '.join(choices)}"
             )
+
+
+def _check_finite(tree: Mapping[str, Any], prefix: str) -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _check_finite(value, f"{prefix}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{prefix}{key}={value} is no finite number")
 
 
 def _device(name: str) -> torch.device:
@@ -347,8 +387,8 @@ def _shown(console: Tracker, interrupt: Interrupt) -> ProgressCallback:
         began, first = started.setdefault(progress.what, (time.monotonic(), progress.done))
         left = None
         if progress.done > first:
-            rate = (progress.done - first) / (time.monotonic() - began)
-            left = (progress.total - progress.done) / rate
+            taken = time.monotonic() - began
+            left = (progress.total - progress.done) * taken / (progress.done - first)
         console.progress(progress.what, progress.done, progress.total, left)
 
     return show
@@ -400,7 +440,9 @@ def _finished(path: Path) -> RunRecord | None:
 
 def _checkpoint_path(composed: Composed, record: RunRecord) -> Path:
     # Not below runs/: a checkpoint is of no use to anybody else.
-    return Path(composed.config["results_dir"]) / "checkpoints" / f"{record.run_id}.pt"
+    # A forced run begins anew, but goes on from its own checkpoint when it was interrupted.
+    kind = ".forced" if composed.config["force"] else ""
+    return Path(composed.config["results_dir"]) / "checkpoints" / f"{record.run_id}{kind}.pt"
 
 
 def _train_and_test(
@@ -428,6 +470,7 @@ def _train_and_test(
             batch_size=options["batch_size" if split == "train" else "eval_batch_size"],
             bucketing=options["bucketing"],
             device=device,
+            spec=parts.task.spec,
         )
         for split in SPLITS
     )
@@ -443,22 +486,19 @@ def _train_and_test(
         eps=options["eps"],
     )
     checkpoint_path = _checkpoint_path(composed, record)
-    if config["force"]:
-        checkpoint_path.unlink(missing_ok=True)
     state = _refusing(
         lambda: checkpoint.restore(checkpoint_path, classifier, optimizer), "checkpoint"
     )
-    parts.tracker.start(
-        RunInfo(
-            run_id=record.run_id,
-            title=f"{record.model} on {record.task}, setting {record.setting}, "
-            f"objective {record.objective}, seed {record.seed}",
-            group="/".join((record.setting, record.task, record.model, record.objective)),
-            tags=list(composed.names.values()),
-            config={**composed.numeric, "seed": record.seed},
-            directory=Path(config["results_dir"]),
-        )
+    info = RunInfo(
+        run_id=record.run_id,
+        title=f"{record.model} on {record.task}, setting {record.setting}, "
+        f"objective {record.objective}, seed {record.seed}",
+        group="/".join((record.setting, record.task, record.model, record.objective)),
+        tags=list(composed.names.values()),
+        config={**composed.numeric, "seed": record.seed},
+        directory=Path(config["results_dir"]),
     )
+    _refusing(lambda: parts.tracker.start(info), f"tracker={composed.names['tracker']}")
     if state.step:
         parts.tracker.message(f"  going on after step {state.step:,} of {options['num_steps']:,}")
     try:
@@ -491,8 +531,12 @@ def _train_and_test(
         record.test, record.status = asdict(result), "completed"
     except trainer.Diverged as error:
         record.status, record.error = "diverged", str(error)
-    except (OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         # The machine failed the run, not the program: that counts, and another try may succeed.
+        # PyTorch says so in a RuntimeError where the memory of the CPU does not suffice.
+        out_of_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if isinstance(error, RuntimeError) and not out_of_memory:
+            raise
         record.error = " ".join(f"{type(error).__name__}: {error}".split())
     finally:
         _add_work(record, state, time.monotonic() - started)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -119,11 +120,10 @@ class ConsoleTracker(Tracker):
         left = "" if seconds_left is None else f", {duration(seconds_left)} left"
         line = f"  {what} {done:,}/{total:,} ({done / max(total, 1):.0%}){left}"
         if self.moving:
-            self.stream.write("\r" + line.ljust(self.width))
+            self._write("\r" + line.ljust(self.width))
             self.width = len(line)
-            self.stream.flush()
         else:
-            print(line, file=self.stream, flush=True)
+            self._write(f"{line}\n")
 
     def log(self, metrics: Metrics, *, step: int) -> None:
         """See `Tracker`."""
@@ -132,10 +132,15 @@ class ConsoleTracker(Tracker):
 
     def message(self, text: str) -> None:
         """See `Tracker`."""
-        if self.width:
-            self.stream.write("\r" + " " * self.width + "\r")
-            self.width = 0
-        print(text, file=self.stream, flush=True)
+        erased = "\r" + " " * self.width + "\r" if self.width else ""
+        self.width = 0
+        self._write(f"{erased}{text}\n")
+
+    def _write(self, text: str) -> None:
+        # A terminal that has gone, or a closed pipe, must not end a run of hours.
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()
 
 
 class WandbTracker(Tracker):
@@ -161,24 +166,31 @@ class WandbTracker(Tracker):
         self.run: Any = None
 
     def start(self, info: RunInfo) -> None:
-        """See `Tracker`."""
+        """See `Tracker`.
+
+        Raises:
+            ValueError: wandb refuses, for example for want of an account or a network.
+        """
         import wandb  # Half a second that only those pay who asked for it.
 
         info.directory.mkdir(parents=True, exist_ok=True)
-        self.run = wandb.init(
-            mode=self.mode,
-            project=self.project,
-            entity=self.entity,
-            dir=str(info.directory),
-            id=info.run_id,
-            name=info.title,
-            group=info.group,
-            job_type="train",
-            tags=list(info.tags),
-            config=info.config,
-            resume="allow",
-            settings=wandb.Settings(silent=True),
-        )
+        try:
+            self.run = wandb.init(
+                mode=self.mode,
+                project=self.project,
+                entity=self.entity,
+                dir=str(info.directory),
+                id=info.run_id,
+                name=info.title,
+                group=info.group,
+                job_type="train",
+                tags=list(info.tags),
+                config=info.config,
+                resume="allow",
+                settings=wandb.Settings(silent=True),
+            )
+        except wandb.errors.Error as error:
+            raise ValueError(f"wandb: {error}; tracker.mode=offline needs no account") from error
         self.run.define_metric("*", step_metric="step")
 
     def log(self, metrics: Metrics, *, step: int) -> None:

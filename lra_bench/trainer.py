@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -65,7 +66,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
+        super().__init__(signal_number)
         self.signal_number = signal_number
 
 
@@ -81,8 +82,10 @@ class Interrupt(AbstractContextManager["Interrupt"]):
 
     def __enter__(self) -> Interrupt:
         """Begin to listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._notice)
+        # Python hands signals to the main thread only; elsewhere there is nothing to listen to.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._notice)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,6 +191,9 @@ def train(
             "learning_rate": schedule(state.step - 1),
             "train_seconds": state.train_seconds,
         }
+        if not (math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"])):
+            # Weights can break in an update whose own loss was still a number.
+            raise _diverged(row["train_loss"] + row["validation_loss"], state.step, row)
         best = max((entry["validation_accuracy"] for entry in state.curve), default=-1.0)
         state.curve.append(row)
         loss_sum.zero_()
@@ -216,13 +222,15 @@ def train(
             loss = _step(classifier, objective, optimizer, batch, max_grad_norm, precision)
             loss_sum += loss
             state.step += 1
-            read = device.type == "cpu" or state.step % _STEPS_BETWEEN_READS == 0
+            # An evaluation waits for the device anyway; that wait belongs to the steps.
+            read = (
+                device.type == "cpu"
+                or state.step % _STEPS_BETWEEN_READS == 0
+                or state.step % eval_every == 0
+                or state.step == num_steps
+            )
             if read and not math.isfinite(loss_sum.item()):
-                raise Diverged(
-                    f"the loss is {loss.item()} at step {state.step} (learning rate "
-                    f"{learning_rate:.3g}); try a smaller train.learning_rate, a longer warm-up "
-                    f"or train.max_grad_norm=1.0"
-                )
+                raise _diverged(loss.item(), state.step, {"learning_rate": learning_rate})
             state.train_seconds += time.monotonic() - started
             clock.stepped(time.monotonic() - started)
             state.examples_seen += batch.size
@@ -234,6 +242,13 @@ def train(
     save()
     if state.best_weights is not None:
         classifier.load_state_dict(state.best_weights)
+
+
+def _diverged(loss: float, step: int, row: dict[str, Any]) -> Diverged:
+    return Diverged(
+        f"the loss is {loss} at step {step} (learning rate {row['learning_rate']:.3g}); try a "
+        f"smaller train.learning_rate, a longer warm-up or train.max_grad_norm=1.0"
+    )
 
 
 def row_for_trackers(row: dict[str, Any]) -> dict[str, float]:

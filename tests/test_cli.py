@@ -118,6 +118,12 @@ def test_what_changes_no_number_changes_no_identity(words: Cli, tmp_path: Path) 
         (["+train.new=3"], "no option 'train.new'"),
         (["+train.num_steps=3"], "write train.num_steps=VALUE"),
         (["~seed"], "write seed=VALUE"),
+        (["hydra/launcher=joblib"], "add -m"),
+        (["-m", "seed=interval(0,1)"], "cannot sweep"),
+        (["train.beta1=1.5"], "train.beta1=1.5"),
+        (["train.eps=0"], "train.eps=0"),
+        (["objective=sar", "objective.alpha=nan"], "no finite number"),
+        (["seed=99999999999999999999"], "seed=99999999999999999999"),
         (["train.num_steps=abc"], "train.num_steps=abc is not a whole number"),
         (["train.learning_rate=fast"], "train.learning_rate=fast is not a number"),
         (["seed=1.5"], "seed=1.5"),
@@ -244,6 +250,86 @@ def test_a_run_that_diverges_is_recorded(
     assert main(wild) == 1
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_weights_that_break_are_found_by_the_evaluation(
+    words: Cli, tmp_path: Path, every: int
+) -> None:
+    wild = [*words, "train.learning_rate=1e30", "train.max_grad_norm=null"]
+    assert main([*wild, f"train.eval_every={every}", f"train.num_steps={every + 1}"]) == 1
+    (record,) = the_records(tmp_path)
+    assert record.status == "diverged"
+
+
+def test_folders_may_have_any_name(words: Cli, tmp_path: Path) -> None:
+    for name in ("a(b)", "a=b", "a,b", "it's", "with blank"):
+        folder = tmp_path / name
+        assert main([*words[:-1], f"results_dir={folder}", "quiet=true"]) == 0
+        assert len(list((folder / "runs").rglob("*.json"))) == 1
+    assert main([*words[:-1], f"results_dir={tmp_path / 'm(,)'}", "-m", "seed=1,2"]) == 0
+    assert len(list((tmp_path / "m(,)" / "runs").rglob("*.json"))) == 2
+
+
+def test_a_task_that_breaks_its_promise_is_a_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/broken.yaml").write_text("_target_: broken_task.Broken\nhow: none\n")
+    (tmp_path / "broken_task.py").write_text(
+        """
+import numpy as np
+from lra_bench.types import Example, Task, TaskSpec
+
+class Broken(Task):
+    def __init__(self, *, how: str) -> None:
+        self.how = how
+        self.spec = TaskSpec("broken", vocab_size=5, max_length=9, num_classes=2)
+
+    def examples(self, split):
+        row = {"id": [1, 5], "long": [1] * 10, "none": [1], "empty": []}.get(self.how, [1])
+        return [Example((np.array(row),), 2 if self.how == "label" else 0)] * (self.how != "split")
+
+    def fingerprint(self):
+        return "0"
+"""
+    )
+    words = ["run", "--config-dir", str(tmp_path), "task=broken", "model=local", "setting=smoke"]
+    words += [f"results_dir={tmp_path / 'results'}", "quiet=true"]
+    for how, expected in (
+        ("id", "token id of 5"),
+        ("label", "label of 2"),
+        ("long", "10 tokens"),
+        ("empty", "without tokens"),
+        ("split", "without examples"),
+    ):
+        assert main([*words, f"task.how={how}"]) == 2
+        assert expected in capsys.readouterr().err
+    assert main([*words, "task.how=none"]) == 0
+
+
+def test_a_sweep_over_a_folder_of_ones_own(tmp_path: Path, words: Cli) -> None:
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/local2.yaml").write_text(
+        "_target_: lra_bench.models.encoder.TransformerEncoder\nmixer:\n"
+        "  _target_: lra_bench.models.local.LocalAttention\n  _partial_: true\n"
+    )
+    sweep = [word for word in words if not word.startswith("model=")]
+    sweep += ["--config-dir", str(tmp_path / "mine"), "-m", "quiet=true"]
+    assert main([*sweep, "model=glob(loc*)"]) == 0
+    assert {record.model for record in the_records(tmp_path)} == {"local", "local2"}
+    assert main([*sweep, "model=glob(nothing*)"]) == 2
+
+
+def test_a_closed_console_ends_no_run(words: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lra_bench.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.stdout is not None
+        process.stdout.read()
+    assert [record.status for record in the_records(tmp_path)] == ["completed"]
+
+
 def test_a_full_disk_is_a_failed_run(
     words: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +408,7 @@ def test_a_sweep_counts_what_failed(
     wild = ["train.learning_rate=1e-3,1e30", "train.max_grad_norm=null", "train.num_steps=30"]
     assert main([*words, "-m", *wild]) == 1
     assert {record.status for record in the_records(tmp_path)} == {"completed", "diverged"}
-    assert "1 runs failed" in capsys.readouterr().err
+    assert "some runs of the sweep failed" in capsys.readouterr().err
 
 
 def test_the_data_verb(cache_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "lra_bench/record.py": set(),
     "lra_bench/provenance.py": {"torch"},
     "lra_bench/leaderboard.py": {"pandas", "lra_bench.record"},
-    "lra_bench/config.py": {"hydra", "omegaconf"},
+    "lra_bench/config.py": {"hydra", "omegaconf", "yaml"},
     "lra_bench/completion.py": {"hydra", "lra_bench.config", "lra_bench.paths"},
     "lra_bench/runner.py": {
         "hydra",

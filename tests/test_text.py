@@ -198,7 +198,7 @@ def test_made_up_archive(data_dir: Path) -> None:
     # In the order of the names, whatever the order in the archive.
     assert rows["test"] == archive_rows(path, "test")
     assert [check.problem for check in task.verify()] == [None] * 3
-    assert task.provenance()["source"] == "IMDB reviews, made-up archive"
+    assert task.provenance()["archive"] == "made-up archive"
     # One cache and nothing that was needed on the way; the archive is not unpacked.
     assert len(names_in(data_dir.parent / "cache")) == 1
     assert names_in(data_dir) == {ARCHIVE_NAME}
@@ -252,7 +252,7 @@ def test_the_order_in_the_archive_does_not_matter(
     known = Archive("other archive", len(content), hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(text, "KNOWN", (known,))
     second = make(data_dir)
-    assert second.provenance()["source"] == "IMDB reviews, other archive"
+    assert second.provenance()["archive"] == "other archive"
     assert second.fingerprint() == first.fingerprint()
 
 

@@ -45,6 +45,8 @@ class MadeUp:
 class Recorder(Tracker):
     """Stops the run after a step, as a signal would, and remembers what it was told."""
 
+    stop_during = "training"
+
     def __init__(self, interrupt: Interrupt, stop_after: int | None = None) -> None:
         self.interrupt = interrupt
         self.stop_after = stop_after
@@ -53,7 +55,7 @@ class Recorder(Tracker):
 
     def progress(self, what: str, done: int, total: int, seconds_left: float | None) -> None:
         self.left.append(seconds_left)
-        if what == "training" and done == self.stop_after:
+        if what == self.stop_during and done == self.stop_after:
             self.interrupt.signal_number = signal.SIGTERM
 
     def log(self, metrics: Any, *, step: int) -> None:
@@ -143,6 +145,22 @@ def test_resuming_is_exact(tmp_path: Path, stop_after: int, objective: Any) -> N
         whole_state.tokens_seen,
     )
     assert (whole_state.num_resumes, state.num_resumes) == (0, 1)
+
+
+def test_interrupting_an_evaluation_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole, whole_state, _ = Bench(tmp_path / "whole").run()
+    bench = Bench(tmp_path)
+    with monkeypatch.context() as during:
+        during.setattr(Recorder, "stop_during", "validating")
+        with pytest.raises(Interrupted):
+            bench.run(stop_after=8)
+    resumed, state, _ = bench.run()
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert without_times(whole_state.curve) == without_times(state.curve)
 
 
 def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from itertools import count, pairwise
 from pathlib import Path
@@ -280,13 +282,26 @@ def _shards(
         return
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(num_workers, mp_context=context)
+        # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
+        pool = ProcessPoolExecutor(
+            num_workers,
+            mp_context=context,
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         ahead: deque[Future[Any]] = deque()
         for shard in count():
             ahead.append(pool.submit(_draw_shard, seed, shard, shape))
             if len(ahead) > 2 * num_workers:
-                yield ahead.popleft().result()
+                try:
+                    shard_of_trees = ahead.popleft().result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        "a process that draws expressions was ended from outside, perhaps for "
+                        "want of memory; run again"
+                    ) from error
+                yield shard_of_trees
 
 
 class _Stream:

@@ -152,7 +152,9 @@ class Text(Task):
         """See `Task.provenance`."""
         facts = self._opened().facts
         return {
-            "source": f"IMDB reviews, {facts['archive']}",
+            # Both archives hold the same reviews: the fingerprint tells, not the wrapping.
+            "source": "IMDB reviews",
+            "archive": str(facts["archive"]),
             "validation": f"{self.num_validation:,} of the training reviews, stratified, "
             f"seed {self.validation_seed}",
         }
