@@ -202,7 +202,8 @@ def markdown(cells: pd.DataFrame) -> str:
     parts = []
     for setting, of_setting in cells.groupby("setting", sort=True):
         parts.append(f"## Setting {setting}\n")
-        parts.append(_overview(of_setting))
+        if overview := _overview(of_setting):
+            parts.append(overview)
         for (task, data), of_task in of_setting.groupby(["task", "data"], sort=True):
             parts.append(f"### {task}\n")
             parts.append(_task_table(of_task))
