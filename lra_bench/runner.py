@@ -88,7 +88,8 @@ def run(composed: Composed) -> RunRecord:
         if done is not None and not config["force"]:
             code = f", commit {done.git_commit[:10]}" if done.git_commit else ""
             console.message(
-                f"already done ({done.started_at}{code}), reusing {path}; force=true runs it again"
+                f"already done ({done.started_at} on {done.device}{code}), reusing {path}; "
+                f"force=true runs it again"
             )
             interrupt.check()
             return done
