@@ -58,9 +58,9 @@ class ErnieSparseEncoder(SequenceEncoder):
     moved by half a block; ``wide``, one more block on either side; ``dense``, every token sees
     every token; ``no_representatives``, the window alone.
 
-    Source: arXiv 2203.12276. Its abstract fixes the two steps and their purpose; the block layout,
-    the order of the steps inside a layer and the form of the representatives are choices made
-    here, each an option above.
+    Source: arXiv 2203.12276. Its abstract fixes the two steps and their purpose. The block layout,
+    the form of the representatives and the order of the steps inside a layer are choices made
+    here; all but the order can be varied by the options above.
     """
 
     topologies: ClassVar[tuple[str, ...]] = ("shifted", "wide", "dense", "no_representatives")
@@ -118,7 +118,7 @@ class ErnieSparseEncoder(SequenceEncoder):
             raise ValueError(
                 f"unknown topology {topology!r}; choose from {', '.join(self.topologies)}"
             )
-        _batch, length = tokens_BL.shape
+        length = tokens_BL.shape[1]
         lead = self.block_size // 2 if topology == "shifted" else 0
         tail = -(lead + length) % self.block_size
         x_BNWD = F.pad(self.embedding(tokens_BL), (0, 0, lead, tail))
