@@ -221,9 +221,11 @@ def _sweep(
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from lra_bench.config import search_words
     from lra_bench.paths import conf_dir
 
     def job(_: Any) -> float:
+        from lra_bench.record import accuracy
         from lra_bench.runner import run
         from lra_bench.types import UserError
 
@@ -239,12 +241,9 @@ def _sweep(
         if record.status != "completed" or record.validation is None:
             raise RunFailed(record.error)
         # What a sweeper that searches maximizes; never the test result.
-        return float(record.validation["num_correct"] / record.validation["num_examples"])
+        return accuracy(record.validation)
 
-    words = ["lra-bench", "-m", *overrides]
-    if config_dirs:
-        urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
-        words.append(f"hydra.searchpath=[{urls}]")
+    words = ["lra-bench", "-m", *overrides, *search_words(config_dirs)]
     if "hydra/sweeper=optuna" in overrides:
         # A failed run is one point less, not the end of the search.
         for key, value in (("direction", "maximize"), ("max_failure_rate", "1.0")):
@@ -262,6 +261,8 @@ def _sweep(
         sys.argv = before[0]
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]
     return 0
 
 

@@ -318,6 +318,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {best}?" if best and likeness(best) > 1.1 else ""
 
 
+def search_words(config_dirs: Sequence[Path]) -> list[str]:
+    """Return the words that tell Hydra to search further folders."""
+    urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
+    return [f"hydra.searchpath=[{urls}]"] if config_dirs else []
+
+
 class Searching:
     """Points Hydra at the folders while it is entered; gives the words that add further ones.
 
@@ -329,10 +335,7 @@ class Searching:
         for folder in config_dirs:
             if not folder.is_dir():
                 raise ConfigError(f"--config-dir {folder} is not a folder")
-        self.words = []
-        if config_dirs:
-            urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
-            self.words = [f"hydra.searchpath=[{urls}]"]
+        self.words = search_words(config_dirs)
         self.conf_dir = conf_dir
 
     def __enter__(self) -> list[str]:

@@ -62,6 +62,23 @@ class Recorder(Tracker):
         self.logged.append(step)
 
 
+def make_classifier(*, seed: int, dropout: float) -> SequenceClassifier:
+    torch.manual_seed(seed)
+    spec = EncoderSpec(
+        vocab_size=9,
+        max_length=20,
+        num_layers=2,
+        width=8,
+        num_heads=2,
+        qkv_width=8,
+        ffn_width=8,
+        dropout=dropout,
+    )
+    return SequenceClassifier(
+        ErnieSparseEncoder(spec, block_size=4), TASK, width=8, hidden_width=8, pooling="mean"
+    )
+
+
 class Bench:
     """One small run, which can be stopped and started again."""
 
@@ -73,20 +90,7 @@ class Bench:
         self.validation = Loader(MadeUp(13, 1), **loaders)  # type: ignore[arg-type]
 
     def run(self, *, stop_after: int | None = None) -> tuple[SequenceClassifier, State, Recorder]:
-        torch.manual_seed(5)
-        spec = EncoderSpec(
-            vocab_size=9,
-            max_length=20,
-            num_layers=2,
-            width=8,
-            num_heads=2,
-            qkv_width=8,
-            ffn_width=8,
-            dropout=0.2,
-        )
-        classifier = SequenceClassifier(
-            ErnieSparseEncoder(spec, block_size=4), TASK, width=8, hidden_width=8, pooling="mean"
-        )
+        classifier = make_classifier(seed=5, dropout=0.2)
         optimizer = make_optimizer(
             classifier, weight_decay=0.1, decay="all", betas=(0.9, 0.98), eps=1e-9
         )
@@ -289,19 +293,7 @@ def test_signals_are_given_back() -> None:
 
 class TestObjectives:
     def batch(self) -> tuple[SequenceClassifier, Any]:
-        torch.manual_seed(0)
-        spec = EncoderSpec(
-            vocab_size=9,
-            max_length=20,
-            num_layers=2,
-            width=8,
-            num_heads=2,
-            qkv_width=8,
-            ffn_width=8,
-        )
-        classifier = SequenceClassifier(
-            ErnieSparseEncoder(spec, block_size=4), TASK, width=8, hidden_width=8, pooling="mean"
-        )
+        classifier = make_classifier(seed=0, dropout=0.0)
         loader = Loader(MadeUp(6, 2), batch_size=6, bucketing=False, device=torch.device("cpu"))
         return classifier, next(loader.evaluation())
 

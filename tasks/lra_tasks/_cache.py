@@ -13,6 +13,7 @@ import mmap
 import os
 import shutil
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lra_bench.types import SPLITS, Example, Split, UserError, Verification
+from lra_bench.types import (
+    SPLITS,
+    Example,
+    ProgressCallback,
+    Split,
+    Task,
+    UserError,
+    Verification,
+    ignore_progress,
+)
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -255,3 +265,41 @@ class FlatCache:
 
     def _path(self, split: Split, name: str) -> Path:
         return self.place / f"{split}.{name}"
+
+
+class CachedTask(Task):
+    """A task whose data are one cache; a subclass says how it is made and where it lies."""
+
+    _cache: FlatCache | None = None
+
+    @abstractmethod
+    def _make_cache(self, progress: ProgressCallback) -> Path:
+        """Write the cache unless it is there, and return its folder.
+
+        Raises:
+            UserError: The data cannot be had, or cannot be written.
+        """
+
+    def prepare(self, progress: ProgressCallback = ignore_progress) -> None:
+        """See `Task.prepare`."""
+        place = self._make_cache(progress)
+        remedy = f"run `lra-bench data prepare task={self.spec.name}` again"
+        self._cache = FlatCache(place, remedy=remedy)
+
+    def examples(self, split: Split) -> FlatExamples:
+        """See `Task.examples`."""
+        return self._opened().examples(split, max_length=self.spec.max_length)
+
+    def fingerprint(self) -> str:
+        """See `Task.fingerprint`."""
+        return self._opened().fingerprint()
+
+    def verify(self) -> Iterator[Verification]:
+        """See `Task.verify`: checksums and counts."""
+        yield from self._opened().verify()
+
+    def _opened(self) -> FlatCache:
+        if self._cache is None:
+            self.prepare()
+        assert self._cache is not None
+        return self._cache

@@ -28,14 +28,12 @@ from lra_bench.types import (
     Progress,
     ProgressCallback,
     Split,
-    Task,
     TaskSpec,
     UserError,
     Verification,
-    ignore_progress,
 )
 from lra_tasks import _listops_trees as trees
-from lra_tasks._cache import Chunk, FlatCache, FlatExamples, sha256_of, write
+from lra_tasks._cache import CachedTask, Chunk, FlatCache, sha256_of, write
 
 # Raised when the same options would give other bytes.
 GENERATOR_VERSION = 1
@@ -60,7 +58,7 @@ _OFFICIAL_FOLDERS = (
 _MAJORITY_BASELINE = 0.168
 
 
-class ListOps(Task):
+class ListOps(CachedTask):
     """Long ListOps, drawn here or read from the released files.
 
     Args:
@@ -126,11 +124,10 @@ class ListOps(Task):
         self.counts = counts
         self.seed = seed
         self.shape = trees.Shape(min_length, max_length, max_depth, max_args)
-        self._cache: FlatCache | None = None
         self._official_key: str | None = None
 
-    def prepare(self, progress: ProgressCallback = ignore_progress) -> None:
-        """See `Task.prepare`: draws the expressions, or encodes the released files."""
+    def _make_cache(self, progress: ProgressCallback) -> Path:
+        """Draw the expressions, or encode the released files."""
         place = self._place()
         if not FlatCache.exists(place):
             if self.source == "official":
@@ -140,20 +137,12 @@ class ListOps(Task):
                 chunks = self._draw_splits(progress)
                 facts = {"source": "generated", "options": self._options()}
             write(place, chunks, facts)
-        self._cache = FlatCache(place, remedy="run `lra-bench data prepare task=listops` again")
-
-    def examples(self, split: Split) -> FlatExamples:
-        """See `Task.examples`."""
-        return self._opened().examples(split, max_length=self.spec.max_length)
-
-    def fingerprint(self) -> str:
-        """See `Task.fingerprint`."""
-        return self._opened().fingerprint()
+        return place
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`: checksums, and every expression is evaluated again."""
+        yield from super().verify()
         cache = self._opened()
-        yield from cache.verify()
         for split in OFFICIAL_COUNTS:
             examples = cache.examples(split, max_length=1 << 62)
             wrong = 0
@@ -186,12 +175,6 @@ class ListOps(Task):
         names = ["", *trees.TOKENS, "?"]
         names[trees.CLOSE] = "]"
         return " ".join(names[token] for token in example.inputs[0])
-
-    def _opened(self) -> FlatCache:
-        if self._cache is None:
-            self.prepare()
-        assert self._cache is not None
-        return self._cache
 
     def _options(self) -> dict[str, Any]:
         return {

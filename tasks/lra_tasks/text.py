@@ -25,13 +25,10 @@ from lra_bench.types import (
     Progress,
     ProgressCallback,
     Split,
-    Task,
     TaskSpec,
     UserError,
-    Verification,
-    ignore_progress,
 )
-from lra_tasks._cache import Chunk, FlatCache, FlatExamples, sha256_of, write
+from lra_tasks._cache import CachedTask, Chunk, FlatCache, sha256_of, write
 
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -71,7 +68,7 @@ REPACKED = Archive(
 KNOWN = (OFFICIAL, REPACKED)
 
 
-class Text(Task):
+class Text(CachedTask):
     """IMDB reviews as UTF-8 bytes; id = byte + 1, 0 is padding.
 
     The 25,000 test reviews are the test split, whole. Validation is a fixed part of the 25,000
@@ -120,33 +117,18 @@ class Text(Task):
         self.cache_dir = cache_dir
         self.num_validation = num_validation
         self.validation_seed = validation_seed
-        self._cache: FlatCache | None = None
 
-    def prepare(self, progress: ProgressCallback = ignore_progress) -> None:
-        """See `Task.prepare`: finds or downloads the archive and encodes it."""
+    def _make_cache(self, progress: ProgressCallback) -> Path:
+        """Find or download the archive and encode it."""
         found = self._find()
         if found is None:
             # What was prepared from either archive will do when the archive is gone.
-            places = [self._place(archive) for archive in KNOWN]
-            place = next((place for place in places if FlatCache.exists(place)), None)
-            if place is None:
-                self._download()
-                place = self._prepare_from(OFFICIAL, progress)
-        else:
-            place = self._prepare_from(found, progress)
-        self._cache = FlatCache(place, remedy="run `lra-bench data prepare task=text` again")
-
-    def examples(self, split: Split) -> FlatExamples:
-        """See `Task.examples`."""
-        return self._opened().examples(split, max_length=self.spec.max_length)
-
-    def fingerprint(self) -> str:
-        """See `Task.fingerprint`."""
-        return self._opened().fingerprint()
-
-    def verify(self) -> Iterator[Verification]:
-        """See `Task.verify`: checksums and counts."""
-        yield from self._opened().verify()
+            for place in map(self._place, KNOWN):
+                if FlatCache.exists(place):
+                    return place
+            self._download()
+            found = OFFICIAL
+        return self._prepare_from(found, progress)
 
     def provenance(self) -> dict[str, str]:
         """See `Task.provenance`."""
@@ -163,12 +145,6 @@ class Text(Task):
         """See `Task.decode`: the text."""
         ids = example.inputs[0].astype(np.int64)
         return bytes((ids - 1).tolist()).decode("utf-8", errors="replace")
-
-    def _opened(self) -> FlatCache:
-        if self._cache is None:
-            self.prepare()
-        assert self._cache is not None
-        return self._cache
 
     def _place(self, archive: Archive) -> Path:
         key = f"{PREPARATION_VERSION} {archive.sha256} {self.num_validation} {self.validation_seed}"
