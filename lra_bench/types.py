@@ -6,14 +6,16 @@ Shapes: B batch, I inputs an example, L length.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     # Only named in annotations: a task, and each worker process of one, must not pay for torch.
     from torch import Tensor
 
@@ -109,6 +111,21 @@ class Verification:
     problem: str | None
 
 
+@dataclass(frozen=True)
+class About:
+    """What is known of a task's data before anything is read.
+
+    Args:
+        origin: Where the data come from, in a few words.
+        terms: Licence or terms of use, in a few words.
+        num_examples: Examples of each split; empty where it is not known beforehand.
+    """
+
+    origin: str = ""
+    terms: str = ""
+    num_examples: Mapping[Split, int] = field(default_factory=dict)
+
+
 class Task(ABC):
     """A data set and what is asked about it.
 
@@ -133,17 +150,44 @@ class Task(ABC):
             UserError: The data cannot be had; the text says which file to put where.
         """
 
+    def about(self) -> About:
+        """Say what is known without reading anything: a table of all tasks is made of it."""
+        return About()
+
+    def is_prepared(self) -> bool:
+        """Return whether ``prepare`` would find nothing to do; cheap, and changes nothing."""
+        return False
+
+    def folder(self) -> Path | None:
+        """Return the folder that holds the prepared data, None if there is none; cheap as well."""
+        return None
+
     def verify(self) -> Iterator[Verification]:
-        """Read all prepared data again and compare with what was written down about them."""
+        """Read all prepared data again and compare with what was written down about them.
+
+        Data that can be read, but are not the set that the task's name promises, are a problem.
+        """
         yield from ()
 
     def provenance(self) -> dict[str, str]:
-        """Say in words what was read, for the record: source, variant, file names."""
+        """Say in words what was read, for the record.
+
+        ``source`` names the data wherever a number made of them is shown; runs on different
+        sources are never averaged. ``warning`` is what everybody must know who sees the number:
+        why the data are not the set that the task's name promises. ``note`` says the same of data
+        that are known, but not the original. A number with either is marked in every table and
+        enters no average. Other keys are free.
+        """
         return {}
 
     def decode(self, example: Example) -> str:
         """Return an example in a form that a person can read."""
         return "\n".join(" ".join(map(str, tokens.tolist())) for tokens in example.inputs)
+
+    def picture(self, example: Example) -> NDArray[np.uint8] | None:
+        """Return an example as an image, shape (height, width), 0 black; None if it is none."""
+        del example
+        return None
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,22 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing import mutants
 
 from lra_bench.types import SPLITS, Split, UserError
-from lra_tasks._cache import Chunk, FlatCache, write
+from lra_tasks._cache import FORMAT, Chunk, FlatCache, _check_of, write, writing
 
 REMEDY = "run the command again"
 FACTS = {"source": "made up", "number": 3}
@@ -122,6 +125,88 @@ def test_cut_to_the_length(place: Path, max_length: int) -> None:
     assert lengths.tolist() == [len(tokens) for tokens, _ in expected]
 
 
+PAIRS: dict[Split, list[tuple[tuple[list[int], list[int]], int]]] = {
+    "train": [(([1, 2, 3], [4]), 0), (([5], [6, 7]), 1), (([8], [9]), 1)],
+    "validation": [(([3], [2] * 20), 1)],
+    "test": [],
+}
+
+
+def pair_chunks(split: Split) -> Iterator[Chunk]:
+    for inputs, label in PAIRS[split]:
+        yield Chunk(
+            np.array([token for tokens in inputs for token in tokens], np.uint8),
+            np.array([[len(tokens) for tokens in inputs]], np.int64),
+            np.array([label], np.int64),
+        )
+
+
+@pytest.mark.parametrize("order", [SPLITS, SPLITS[::-1]])
+def test_two_inputs_an_example(tmp_path: Path, order: Sequence[Split]) -> None:
+    with writing(tmp_path / "data", num_inputs=2) as writer:
+        for split in order:
+            assert writer.add(split, pair_chunks(split)) == len(PAIRS[split])
+        assert writer.counts == {split: len(rows) for split, rows in PAIRS.items()}
+        writer.facts |= FACTS
+    cache = open_cache(tmp_path / "data")
+    assert cache.facts == FACTS
+    for split, rows in PAIRS.items():
+        for max_length in (1, 2, 100):
+            examples = cache.examples(split, max_length=max_length)
+            assert len(examples) == len(rows)
+            lengths = []
+            for at, (inputs, label) in enumerate(rows):
+                for index in (at, at - len(rows)):
+                    example = examples[index]
+                    found = tuple(tokens.tolist() for tokens in example.inputs)
+                    assert found == tuple(tokens[:max_length] for tokens in inputs)
+                    assert example.label == label
+                lengths.append(max(map(len, found)))
+            assert examples.lengths().tolist() == lengths
+    assert [check.problem for check in cache.verify()] == [None] * 3
+
+
+def test_one_input_is_not_two(tmp_path: Path) -> None:
+    # The same bytes, divided otherwise, are other examples.
+    with writing(tmp_path / "pairs", num_inputs=2) as writer:
+        for split in SPLITS:
+            writer.add(split, pair_chunks(split))
+    change_manifest(tmp_path / "pairs", setting(1, "num_inputs"))
+    assert_refused(tmp_path / "pairs", naming="manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (Chunk(np.ones(2, np.uint8), np.array([2, 0]), np.array([0, 1])), "without tokens"),
+        (Chunk(np.ones(2, np.uint8), np.array([3]), np.array([0])), "not of these tokens"),
+        (Chunk(np.ones(2, np.uint8), np.array([1]), np.array([0])), "not of these tokens"),
+        (Chunk(np.ones(2, np.uint8), np.array([2]), np.array([0, 1])), "not one length"),
+        (Chunk(np.ones(2, np.uint8), np.array([[1, 1]]), np.array([0])), "not one length"),
+    ],
+)
+def test_a_task_that_writes_nonsense(tmp_path: Path, broken: Chunk, why: str) -> None:
+    with pytest.raises(AssertionError, match=why):
+        write(tmp_path / "data", {split: [broken] for split in SPLITS}, FACTS)
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("missing", SPLITS)
+def test_a_split_is_not_written(tmp_path: Path, missing: Split) -> None:
+    rest = {split: chunks(rows) for split, rows in ROWS.items() if split != missing}
+    with pytest.raises(AssertionError, match="were written"):
+        write(tmp_path / "data", rest, FACTS)
+    assert names_in(tmp_path) == set()
+
+
+def test_a_split_is_written_twice(tmp_path: Path) -> None:
+    with writing(tmp_path / "data") as writer:
+        for split in SPLITS:
+            writer.add(split, [])
+        with pytest.raises(AssertionError, match="test was written already"):
+            writer.add("test", [])
+
+
 def test_tokens_are_not_copied_and_cannot_be_changed(place: Path) -> None:
     example = open_cache(place).examples("train", max_length=1000)[0]
     assert example.inputs[0].dtype == np.uint8
@@ -204,6 +289,25 @@ def test_verify_finds_an_edit_that_kept_the_time(place: Path, name: str) -> None
     assert REMEDY in str(problems[damaged])
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", [b"", b"longer than it was, whatever it was" * 80, None])
+def test_examples_of_what_changed_while_it_was_open(
+    place: Path, name: str, change: bytes | None
+) -> None:
+    cache = open_cache(place)
+    if change is None:
+        (place / name).unlink()
+    else:
+        (place / name).write_bytes(change)
+    damaged = name.split(".")[0]
+    for split in SPLITS:
+        if split == damaged:
+            with pytest.raises(UserError, match="delete the folder"):
+                cache.examples(split, max_length=9)
+        else:
+            assert rows_of(cache, split) == ROWS[split]
+
+
 def test_verify_finds_what_changes_while_it_is_open(place: Path) -> None:
     cache = open_cache(place)
     (place / "test.labels").unlink()
@@ -230,22 +334,63 @@ def setting(value: Any, *keys: str) -> Callable[[Any], None]:
     return change
 
 
+def change_manifest(place: Path, change: Callable[[Any], None]) -> None:
+    """Change the manifest so that its checksum is right again."""
+    path = place / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    manifest["check"] = _check_of(manifest)
+    path.write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         without("format"),
-        setting(2, "format"),
+        setting(FORMAT - 1, "format"),
+        setting(FORMAT + 1, "format"),
+        without("num_inputs"),
+        setting(0, "num_inputs"),
+        setting(2, "num_inputs"),
+        setting("one", "num_inputs"),
+        setting("1", "num_inputs"),
+        setting(1.0, "num_inputs"),
+        setting([], "num_inputs"),
+        setting(10**400, "num_inputs"),
         without("facts"),
         setting(3, "facts"),
         without("splits"),
         setting([], "splits"),
         without("splits", "test"),
         without("splits", "test", "num_examples"),
+        setting(2, "splits", "test", "num_examples"),
+        setting(-1, "splits", "test", "num_examples"),
+        setting("1", "splits", "test", "num_examples"),
         without("splits", "test", "files"),
         without("splits", "test", "files", "labels"),
         without("splits", "test", "files", "labels", "sha256"),
         setting("8", "splits", "test", "files", "labels", "bytes"),
         setting(None, "splits", "test", "files", "labels", "mtime_ns"),
+    ],
+)
+def test_manifest_of_a_wrong_form(place: Path, change: Callable[[Any], None]) -> None:
+    change_manifest(place, change)
+    assert_refused(place, naming="manifest.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("check"),
+        setting("0" * 64, "check"),
+        setting(None, "check"),
+        # What was written down about the origin goes into records.
+        setting("the real ones", "facts", "source"),
+        without("facts", "number"),
+        setting(1, "facts", "more"),
+        setting(1, "more"),
+        setting("0" * 64, "splits", "test", "files", "tokens", "sha256"),
+        setting([1, 2, 3], "splits", "test", "label_counts"),
     ],
 )
 def test_edited_manifest(place: Path, change: Callable[[Any], None]) -> None:
@@ -257,16 +402,12 @@ def test_edited_manifest(place: Path, change: Callable[[Any], None]) -> None:
 
 
 def test_manifest_of_other_files(place: Path) -> None:
-    path = place / "manifest.json"
-    manifest = json.loads(path.read_text())
-    entry = manifest["splits"]["train"]["files"]["tokens"]
-    path.write_text(json.dumps(manifest).replace(str(entry["sha256"]), "0" * 64))
+    change_manifest(place, setting("0" * 64, "splits", "train", "files", "tokens", "sha256"))
     # The time of the file is that in the manifest, so that opening does not read it.
     problems = [check.problem for check in open_cache(place).verify()]
     assert "checksum" in str(problems[0])
     assert problems[1:] == [None, None]
-    entry["bytes"] += 1
-    path.write_text(json.dumps(manifest))
+    change_manifest(place, setting(1, "splits", "train", "files", "tokens", "bytes"))
     assert_refused(place, naming="train.tokens")
 
 
@@ -383,6 +524,45 @@ def test_killed_writer(tmp_path: Path) -> None:
     assert names_in(tmp_path) == {"data", "other"}
 
 
+STOPPED = """
+    import signal, sys
+    from pathlib import Path
+    import numpy as np
+    from lra_tasks._cache import Chunk, writing
+
+    def chunks():
+        yield Chunk(np.ones(3, np.uint8), np.array([3]), np.array([0]))
+        print("half done", flush=True)
+        signal.pause()
+
+    with writing(Path(sys.argv[1])) as cache:
+        cache.add("test", [])
+        cache.add("train", chunks())
+"""
+
+
+def test_killed_from_outside(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(STOPPED), str(place)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half done\n"
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".partial"
+    assert not FlatCache.exists(place)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert not FlatCache.exists(place)
+    write_rows(place)
+    check_sound(place)
+    assert names_in(tmp_path) == {"data", left.name}
+
+
 def test_only_what_writers_abandoned_is_removed(tmp_path: Path) -> None:
     seconds = (tmp_path.stat().st_mtime - 90_000, tmp_path.stat().st_mtime - 80_000)
     made = {
@@ -447,3 +627,94 @@ def test_cache_folder_cannot_be_made(tmp_path: Path, below: str) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(UserError, match="cache_dir="):
         write_rows(tmp_path / below / "data")
+
+
+# Damage of every kind.
+
+MANY = pytest.mark.parametrize("number", [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+
+
+def opened(place: Path) -> FlatCache | None:
+    """Open a cache; None if it is refused with a text that names it."""
+    try:
+        return open_cache(place)
+    except UserError as error:
+        if str(place) not in str(error):
+            raise
+        return None
+
+
+@MANY
+def test_damaged_manifests(place: Path, number: int) -> None:
+    path = place / "manifest.json"
+    sound = json.loads(path.read_text())
+    compact, reordered = json.dumps(sound), json.dumps(dict(reversed(sound.items())))
+    accepted = 0
+    for content in mutants([path.read_bytes(), compact.encode(), reordered.encode()], number):
+        path.write_bytes(content)
+        cache = opened(place)
+        accepted += cache is not None
+        # Blanks may have changed, and nothing else.
+        assert cache is None or cache.manifest == json.loads(content) == sound
+    assert accepted > number // 100
+
+
+@MANY
+def test_damaged_manifests_with_a_right_checksum(place: Path, number: int) -> None:
+    # Not an accident any more; but whoever does that gets an error, not a traceback.
+    path = place / "manifest.json"
+    compact = json.dumps(json.loads(path.read_text())).encode()
+    parsed = accepted = 0
+    for content in mutants([compact], number):
+        try:
+            manifest = json.loads(content)
+            manifest["check"] = _check_of(manifest)
+        except (ValueError, TypeError, AttributeError):
+            continue
+        parsed += 1
+        path.write_text(json.dumps(manifest))
+        cache = opened(place)
+        if cache is None:
+            continue
+        accepted += 1
+        assert len(cache.fingerprint()) == 64
+        for check in cache.verify():
+            assert check.problem is None or str(place) in check.problem
+        for split in SPLITS:
+            # Another first id, say, gives other tokens, but no other number of them.
+            with suppress(UserError):
+                examples = cache.examples(split, max_length=1000)
+                found = [examples[at].inputs for at in range(len(examples))]
+                assert len(found) == manifest["splits"][split]["num_examples"]
+    assert parsed > number // 10
+    assert accepted > number // 100
+
+
+@MANY
+def test_damaged_files(place: Path, number: int) -> None:
+    contents = {name: (place / name).read_bytes() for name in NAMES}
+    status = {name: (place / name).stat() for name in NAMES}
+    damaged = mutants(list(contents.values()), number)
+    accepted = 0
+    for at, content in enumerate(damaged):
+        name = NAMES[at % len(NAMES)]
+        (place / name).write_bytes(content)
+        # As if it had been written at another time.
+        os.utime(place / name, ns=(1, 1))
+        is_sound = content == contents[name]
+        assert (opened(place) is not None) == is_sound
+        accepted += is_sound
+        if len(content) == len(contents[name]) and not is_sound:
+            # With its old time it is not read on opening; what is read of it may be wrong, but
+            # nothing falls over, and verifying finds it.
+            os.utime(place / name, ns=(status[name].st_atime_ns, status[name].st_mtime_ns))
+            cache = open_cache(place)
+            for split in SPLITS:
+                with suppress(UserError):
+                    rows_of(cache, split)
+            problems = [check.what.split(":")[0] for check in cache.verify() if check.problem]
+            assert problems == [name.split(".")[0]]
+        (place / name).write_bytes(contents[name])
+        os.utime(place / name, ns=(status[name].st_atime_ns, status[name].st_mtime_ns))
+    assert accepted > 0
+    check_sound(place)

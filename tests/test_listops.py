@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import errno
+import io
 import os
 import random
+import re
+import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import listops_oracle as oracle
 import numpy as np
 import pytest
+from fuzzing import mutants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listops_oracle import Limits, Operation, Tree
@@ -20,8 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lra_bench.types import SPLITS, Progress, Split, UserError
 from lra_tasks import _listops_trees as trees
-from lra_tasks import listops
-from lra_tasks.listops import OFFICIAL_COUNTS, ListOps, encode
+from lra_tasks import _parallel, listops
+from lra_tasks._cache import Chunk
+from lra_tasks._sources import Member
+from lra_tasks.listops import OFFICIAL_COUNTS, ListOps, _chunk_of, _read_tsv, encode
 
 TOKENS = {number: token for token, number in trees.IDS.items()}
 # 99.99 % points of chi-square, by degrees of freedom; the seeds are fixed, so nothing flickers.
@@ -391,7 +400,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(
         asked.append(num_workers)
         return ProcessPoolExecutor(num_workers, **options)
 
-    monkeypatch.setattr(listops, "ProcessPoolExecutor", counted)
+    monkeypatch.setattr(_parallel, "ProcessPoolExecutor", counted)
     fingerprints = set()
     for num_workers in (1, 2, 3):
         monkeypatch.setattr(
@@ -560,7 +569,9 @@ def test_released_files(tmp_path: Path, released: dict[Split, list[Tree]]) -> No
         examples = task.examples(split)
         labels = [examples[at].label for at in range(len(examples))]
         assert labels == [oracle.evaluate(tree) for tree in some]
-    assert [check.problem for check in task.verify()] == [None] * 6
+    checks = list(task.verify())
+    assert [check.what for check in checks if check.problem] == ["official set"]
+    assert len(checks) == 7
 
 
 def test_released_files_are_cut_to_the_length(
@@ -602,6 +613,176 @@ def test_the_inner_copy_is_preferred(tmp_path: Path, released: dict[Split, list[
     assert expressions_of(official(tmp_path)) == expected_expressions(released)
 
 
+def pack(path: Path, folder: str, rows: dict[Split, list[Tree]], *, more: str = "") -> None:
+    """Write an archive of the released files; ``more`` names a folder with other ones, first."""
+    with TemporaryDirectory() as name, tarfile.open(path, cast(Any, compression(path))) as tar:
+        if more:
+            write_files(Path(name) / "other", {split: [3] for split in SPLITS})
+            tar.add(Path(name) / "other", more)
+        write_files(Path(name) / "files", rows)
+        tar.add(Path(name) / "files", folder)
+
+
+def compression(path: Path) -> str:
+    return "w" if path.suffix == ".tar" else "w:gz"
+
+
+@pytest.mark.parametrize(
+    ("archive", "folder"),
+    [
+        ("lra_release.gz", INNER),
+        ("lra_release.tar.gz", OUTER),
+        ("lra_release/lra_release.tar", "listops-1000"),
+        ("listops-1000.tar.gz", "listops-1000"),
+        ("listops-1000.tar", "."),
+    ],
+)
+def test_found_in_an_archive(
+    tmp_path: Path, released: dict[Split, list[Tree]], archive: str, folder: str
+) -> None:
+    path = tmp_path / "data" / archive
+    path.parent.mkdir(parents=True)
+    pack(path, folder, released, more="" if folder == "." else f"not/{folder}")
+    task = official(tmp_path)
+    assert expressions_of(task) == expected_expressions(released)
+    assert task.provenance()["read"] == f"archive {path.name}"
+    # It is not unpacked.
+    assert [found for found in (tmp_path / "data").rglob("*") if found.is_file()] == [path]
+
+
+def test_the_inner_copy_of_the_archive_is_preferred(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    pack(tmp_path / "data" / "lra_release.gz", INNER, released, more=OUTER)
+    assert expressions_of(official(tmp_path)) == expected_expressions(released)
+
+
+def test_same_examples_from_folder_and_archive(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    write_files(tmp_path / "data", released)
+    (tmp_path / "packed" / "data").mkdir(parents=True)
+    pack(tmp_path / "packed" / "data" / "lra_release.gz", INNER, released)
+    packed = official(tmp_path / "packed")
+    assert packed.fingerprint() == official(tmp_path).fingerprint()
+
+
+def test_released_file_that_an_archive_has_twice(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "lra_release.tar"
+    pack(path, INNER, released, more=INNER)
+    with pytest.raises(UserError, match=r"basic_\w+\.tsv is there twice") as caught:
+        official(tmp_path).prepare()
+    assert str(path) in str(caught.value)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["checksums"]
+
+
+def test_released_file_that_an_archive_lacks(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "lra_release.tar"
+    pack(path, INNER, {split: released[split] for split in ("train", "test")})
+    with pytest.raises(UserError, match=r"has no basic_val\.tsv") as caught:
+        official(tmp_path).prepare()
+    assert str(path) in str(caught.value)
+    pack(path, "elsewhere", released)
+    with pytest.raises(UserError, match=", ".join(f"{name}" for name in FILES.values())):
+        official(tmp_path).prepare()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["checksums"]
+
+
+def test_damaged_archive_of_released_files(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "lra_release.gz"
+    pack(path, INNER, released)
+    # All the files are before the damage: the checksum at the end.
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="broken or cut short") as caught:
+        official(tmp_path).prepare()
+    assert str(path) in str(caught.value)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["checksums"]
+
+
+@pytest.mark.parametrize("succeeding", [0, 3, 9])
+def test_disk_full_while_an_archive_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: dict[Split, list[Tree]],
+    succeeding: int,
+) -> None:
+    (tmp_path / "data").mkdir()
+    pack(tmp_path / "data" / "lra_release.gz", INNER, released)
+    fsync, called = os.fsync, 0
+
+    def failing(descriptor: int) -> None:
+        nonlocal called
+        called += 1
+        if called > succeeding:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(UserError, match="No space left on device; free some space") as caught:
+        official(tmp_path).prepare()
+    # Of the disk, not of the archive.
+    assert str(tmp_path / "cache") in str(caught.value)
+    assert "broken" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["checksums"]
+
+
+def test_prepared_data_outlive_the_released_files(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    write_files(tmp_path / "data", released)
+    task = official(tmp_path)
+    assert not task.is_prepared()
+    task.prepare()
+    assert task.is_prepared()
+    for name in FILES.values():
+        (tmp_path / "data" / name).unlink()
+    again = official(tmp_path)
+    assert again.is_prepared()
+    assert again.folder() == task.folder()
+    assert expressions_of(again) == expected_expressions(released)
+    # Drawn ones are other data.
+    assert not make(tmp_path, **SMALL_OPTIONS).is_prepared()
+
+
+def test_verify_goes_on_behind_a_damaged_split(
+    tmp_path: Path, released: dict[Split, list[Tree]]
+) -> None:
+    write_files(tmp_path / "data", released)
+    task = official(tmp_path)
+    task.prepare()
+    folder = task.folder()
+    assert folder is not None
+    (folder / "train.labels").unlink()
+    problems = {check.what: str(check.problem) for check in task.verify() if check.problem}
+    assert set(problems) == {"train: 1,203 examples", "official set", "train: labels"}
+    assert "train.labels" in problems["train: 1,203 examples"]
+
+
+def test_two_processes_draw_at_once(tmp_path: Path) -> None:
+    options = SMALL_OPTIONS | {"num_train": 1000}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = [pool.submit(fingerprint_of, tmp_path, options) for _ in range(2)]
+        fingerprints = {future.result(timeout=120) for future in found}
+    assert fingerprints == {make(tmp_path / "alone", **options).fingerprint()}
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def fingerprint_of(folder: Path, options: dict[str, int]) -> str:
+    return make(folder, **options).fingerprint()
+
+
 def test_changed_files_are_read_again(tmp_path: Path, released: dict[Split, list[Tree]]) -> None:
     write_files(tmp_path / "data", released)
     first = official(tmp_path).fingerprint()
@@ -611,17 +792,29 @@ def test_changed_files_are_read_again(tmp_path: Path, released: dict[Split, list
     assert task.fingerprint() != first
 
 
-def test_counts_other_than_the_official_ones_are_noted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: dict[Split, list[Tree]]
+def test_counts_other_than_the_official_ones_are_no_official_set(
+    tmp_path: Path, released: dict[Split, list[Tree]]
 ) -> None:
     assert OFFICIAL_COUNTS == {"train": 96_000, "validation": 2_000, "test": 2_000}
     write_files(tmp_path / "data", released)
     task = official(tmp_path)
-    warning = task.provenance()["warning"]
-    assert str(tmp_path / "data") in warning
-    assert "1203" in warning
+    found = task.provenance()
+    assert found["source"] == "official files, not the official set"
+    assert str(tmp_path / "data") in found["warning"]
+    for number in ("1203", "96000"):
+        assert number in found["warning"]
+    problems = {check.what: check.problem for check in task.verify() if check.problem}
+    assert problems == {"official set": found["warning"]}
+
+
+def test_official_counts_are_the_official_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: dict[Split, list[Tree]]
+) -> None:
     monkeypatch.setattr(listops, "OFFICIAL_COUNTS", NUM_ROWS)
-    assert task.provenance() == {"source": "official files"}
+    write_files(tmp_path / "data", released)
+    task = official(tmp_path)
+    assert task.provenance() == {"source": "official files", "read": "folder data"}
+    assert [check.problem for check in task.verify()] == [None] * 6
 
 
 def test_example_of_the_protocol() -> None:
@@ -671,6 +864,11 @@ def edited(at: int, line: bytes) -> Any:
         pytest.param(edited(7, b"( ( ( [MIN 3 ) 4 ) ] )"), "line 7", id="no label"),
         pytest.param(edited(7, b"3\t3\t3"), "line 7", id="three columns"),
         pytest.param(edited(7, b""), "line 7", id="blank line"),
+        pytest.param(edited(7, b"( ( [MIN " + b"3 ) " * 300_000), "line 7: .*long", id="endless"),
+        # Two lines in one, so long that the first is read as a whole line.
+        pytest.param(
+            edited(7, b"3".rjust((1 << 20) - 2) + b"\t34\t4"), "line 7: .*long", id="two in one"
+        ),
         pytest.param(edited(7, b"\t3"), "line 7", id="no expression"),
         pytest.param(edited(7, b"( ( ( [MIN 3 ) 4 ) )\t3"), "line 7", id="no closing bracket"),
         pytest.param(edited(7, b"( ( [FIRST 3 ) ] )\t3"), "line 7", id="unknown operator"),
@@ -685,7 +883,8 @@ def test_damaged_released_file(
     with pytest.raises(UserError, match=named) as caught:
         official(tmp_path).prepare()
     assert str(path) in str(caught.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    # Nothing of what could be read before the damage.
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["checksums"]
 
 
 def test_missing_released_file(tmp_path: Path, released: dict[Split, list[Tree]]) -> None:
@@ -698,3 +897,90 @@ def test_missing_released_file(tmp_path: Path, released: dict[Split, list[Tree]]
     with pytest.raises(UserError, match="missing") as caught:
         official(tmp_path).prepare()
     assert str(missing) in str(caught.value)
+
+
+# Damage of every kind.
+
+MANY = pytest.mark.parametrize("number", [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+
+
+def rows_of(chunks: Iterable[Chunk]) -> list[tuple[NDArray[np.uint8], int]]:
+    rows = []
+    for chunk in chunks:
+        offsets = np.concatenate(([0], np.cumsum(chunk.lengths)))
+        rows += list(zip(cut(chunk.tokens, offsets), chunk.labels.tolist(), strict=True))
+    return rows
+
+
+def read(content: bytes) -> list[tuple[NDArray[np.uint8], int]] | None:
+    """Read a released file; None if it is refused with a text that names it."""
+    try:
+        return rows_of(_read_tsv(Member("a.tsv", len(content), io.BytesIO(content), "PLACE")))
+    except UserError as error:
+        if "PLACE" not in str(error):
+            raise
+        return None
+
+
+def plain_rows(content: bytes) -> list[tuple[list[str], int]]:
+    """Read a released file in the plainest way; blanks and round brackets mean nothing at all."""
+    rows = []
+    for line in content.split(b"\n")[1:]:
+        if line:
+            source, target = line.rstrip(b"\r").split(b"\t")
+            source = re.sub(rb"[() ]", b"", source)
+            tokens = re.findall(rb"\[MIN|\[MAX|\[MED|\[SM|\]|[0-9]|.", source)
+            rows.append(([token.decode().replace("]", "X") for token in tokens], int(target)))
+    return rows
+
+
+@MANY
+def test_damaged_released_files(number: int) -> None:
+    rng = random.Random(2)
+    tiny = Limits(min_length=0, max_length=16, max_depth=3, max_args=3)
+    files = []
+    for end in ("\r\n", "\n"):
+        drawn = [7, *oracle.draw_kept(rng, tiny, 6)]
+        lines = [f"{oracle.to_source(tree)}\t{oracle.evaluate(tree)}" for tree in drawn]
+        files.append(end.join(["Source\tTarget", *lines, ""]).encode())
+        assert read(files[-1]) is not None
+    accepted = 0
+    for content in mutants(files, number):
+        rows = read(content)
+        if rows is None:
+            continue
+        accepted += 1
+        # What is accepted stands there, and is worth what the file says.
+        found = [([TOKENS[token] for token in tokens.tolist()], label) for tokens, label in rows]
+        assert found == plain_rows(content)
+        for tokens, label in found:
+            tree = oracle.parse(tokens)
+            assert tree is not None
+            assert oracle.evaluate(tree) == label
+    assert number // 50 < accepted < number // 2
+
+
+@MANY
+def test_damaged_expressions(number: int) -> None:
+    rng = random.Random(3)
+    sources = [oracle.to_source(tree).encode() for tree in oracle.draw_kept(rng, SMALL, 20)]
+    well_formed = 0
+    for source in mutants(sources, number):
+        encoded = encode(source)
+        assert len(encoded) <= len(source)
+        tokens = np.frombuffer(encoded, np.uint8)
+        assert ((tokens > 0) & (tokens < trees.VOCAB_SIZE)).all()
+        value = trees.evaluate(tokens, np.array([0, len(tokens)]))[0]
+        # Whatever is not known is no closing bracket or digit by chance.
+        tree = None
+        if trees.UNKNOWN not in encoded:
+            tree = oracle.parse([TOKENS[token] for token in encoded])
+        assert value == (-1 if tree is None else oracle.evaluate(tree))
+        well_formed += tree is not None
+        label = int(value) if tree is not None else 0
+        if tree is None:
+            with pytest.raises(UserError, match="PLACE, line 9: it is not a well-formed"):
+                _chunk_of([(encoded, label)], "PLACE", 9)
+        else:
+            assert _chunk_of([(encoded, label)], "PLACE", 9).labels.tolist() == [label]
+    assert number // 20 < well_formed < number // 2

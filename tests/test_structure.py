@@ -45,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "lra_bench/record.py": set(),
     "lra_bench/provenance.py": {"torch"},
     "lra_bench/leaderboard.py": {"pandas", "lra_bench.record"},
+    "lra_bench/show.py": {"numpy", "PIL"},
     "lra_bench/config.py": {"hydra", "omegaconf", "yaml"},
     "lra_bench/completion.py": {"hydra", "lra_bench.config", "lra_bench.paths"},
     "lra_bench/runner.py": {
@@ -73,10 +74,11 @@ ROOMS: dict[str, set[str]] = {
         "lra_bench.paths",
         "lra_bench.record",
         "lra_bench.runner",
+        "lra_bench.show",
         "lra_bench.tracking",
     },
     "tasks/lra_tasks/__init__.py": set(),
-    "tasks/lra_tasks/*.py": {"numpy", "tensorflow_datasets", "lra_tasks"},
+    "tasks/lra_tasks/*.py": {"numpy", "PIL", "tensorflow_datasets", "lra_tasks"},
 }
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib
 import io
 import os
+import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,15 +16,16 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from fuzzing import mutants
 
 from lra_bench.types import SPLITS, Progress, Split, UserError
 from lra_tasks import _imdb_builder, text
@@ -41,12 +46,22 @@ def archive_rows(path: Path, split: str) -> Rows:
     rows = {}
     with tarfile.open(path) as tar:
         for member in tar:
-            parts = member.name.split("/")
-            if member.isfile() and parts[1:2] == [split] and parts[2] in ("neg", "pos"):
+            name = PurePosixPath(member.name).as_posix()
+            found = re.fullmatch(r"aclImdb/(train|test)/(neg|pos)/[0-9]+_[0-9]+\.txt", name)
+            if member.isfile() and found and found[1] == split:
                 file = tar.extractfile(member)
                 assert file is not None
-                rows[member.name] = file.read().strip(), int(parts[2] == "pos")
+                rows[name] = file.read().strip(), int(found[2] == "pos")
     return [rows[name] for name in sorted(rows)]
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def caches_in(cache_dir: Path) -> set[str]:
+    """Return what is there beside the checksums of raw files."""
+    return names_in(cache_dir) - {"checksums"}
 
 
 # The real archive.
@@ -68,7 +83,7 @@ def real(real_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
     cache_dir = tmp_path_factory.mktemp("cache")
     task = Text(data_dir=real_archive.parent, cache_dir=cache_dir, max_length=1_000_000)
     task.prepare()
-    assert len(list(cache_dir.iterdir())) == 1
+    assert len(caches_in(cache_dir)) == 1
     return task
 
 
@@ -109,6 +124,17 @@ def test_real_ids_and_decoding(real: Text, real_rows: dict[Split, Rows]) -> None
             assert real.decode(example) == content.decode()
 
 
+def test_real_reviews_are_official(real: Text, real_archive: Path) -> None:
+    digest = hashlib.sha256(real_archive.read_bytes()).hexdigest()
+    names = {archive.sha256: archive.name for archive in text.KNOWN}
+    assert real.provenance() == {
+        "source": "IMDB reviews",
+        "archive": names[digest],
+        "archive_sha256": digest,
+        "validation": "2,500 of the training reviews, stratified, seed 0",
+    }
+
+
 def test_real_fingerprint(real: Text) -> None:
     # If this changes, PREPARATION_VERSION must change too, or old caches pass for new ones.
     assert real.fingerprint() == "314883836414a7cc88115b5585a205e9c4b520457bf75a9b73716e524679e379"
@@ -145,18 +171,24 @@ def made_up_reviews() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("packed") / ARCHIVE_NAME
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in made_up_reviews().items():
+    pack(path, made_up_reviews().items())
+    return path
+
+
+def pack(path: Path, members: Iterable[tuple[str, bytes]], *, mode: str = "w:gz") -> None:
+    with tarfile.open(path, cast(Any, mode)) as tar:
+        for name, content in members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder that holds the archive, which passes for the official one."""
     content = packed.read_bytes()
+    rows = {split: archive_rows(packed, split) for split in ("train", "test")}
+    monkeypatch.setattr(text, "OFFICIAL_CONTENT", text.content_digest(rows))
     known = Archive("made-up archive", len(content), hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(text, "OFFICIAL", known)
     monkeypatch.setattr(text, "KNOWN", (known, text.REPACKED))
@@ -178,10 +210,6 @@ def make(data_dir: Path, **options: Any) -> Text:
     return Text(data_dir=data_dir, cache_dir=data_dir.parent / "cache", **options)
 
 
-def names_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
 def test_made_up_archive(data_dir: Path) -> None:
     task = make(data_dir)
     seen: list[Progress] = []
@@ -200,7 +228,7 @@ def test_made_up_archive(data_dir: Path) -> None:
     assert [check.problem for check in task.verify()] == [None] * 3
     assert task.provenance()["archive"] == "made-up archive"
     # One cache and nothing that was needed on the way; the archive is not unpacked.
-    assert len(names_in(data_dir.parent / "cache")) == 1
+    assert len(caches_in(data_dir.parent / "cache")) == 1
     assert names_in(data_dir) == {ARCHIVE_NAME}
     assert [progress.done for progress in seen] == sorted({progress.done for progress in seen})
     assert {progress.total for progress in seen} == {2 * NUM_REVIEWS}
@@ -221,7 +249,7 @@ def test_ids_length_and_decoding(data_dir: Path) -> None:
             assert cut.decode(short[at]) == content[:20].decode(errors="replace")
     # Cutting happens when the data are read: both share what was prepared.
     assert whole.fingerprint() == cut.fingerprint()
-    assert len(names_in(data_dir.parent / "cache")) == 1
+    assert len(caches_in(data_dir.parent / "cache")) == 1
 
 
 def test_validation_is_drawn_by_its_seed(data_dir: Path) -> None:
@@ -234,7 +262,7 @@ def test_validation_is_drawn_by_its_seed(data_dir: Path) -> None:
         held_out.append(frozenset(rows))
     assert held_out[0] == held_out[1]
     assert len(set(held_out)) == 5
-    assert len(names_in(data_dir.parent / "cache")) == 5
+    assert len(caches_in(data_dir.parent / "cache")) == 5
 
 
 def test_the_order_in_the_archive_does_not_matter(
@@ -243,11 +271,7 @@ def test_the_order_in_the_archive_does_not_matter(
     first = make(data_dir)
     first.prepare()
     path = data_dir / ARCHIVE_NAME
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in sorted(made_up_reviews().items()):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    pack(path, sorted(made_up_reviews().items()))
     content = path.read_bytes()
     known = Archive("other archive", len(content), hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(text, "KNOWN", (known,))
@@ -328,29 +352,264 @@ def test_no_file_and_no_network(data_dir: Path) -> None:
     assert names_in(data_dir) == names_in(data_dir.parent / "cache") == set()
 
 
-def test_archive_of_a_wrong_size(data_dir: Path) -> None:
+def without_beside(members: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(f"./{name}", content) for name, content in members.items() if "unsup" not in name]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_official_reviews_in_an_unknown_archive(data_dir: Path, mode: str) -> None:
+    first = make(data_dir)
+    first.prepare()
     path = data_dir / ARCHIVE_NAME
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="incomplete or another file") as caught:
+    pack(path, without_beside(made_up_reviews()), mode=mode)
+    second = make(data_dir)
+    assert [check.problem for check in second.verify()] == [None] * 3
+    assert second.fingerprint() == first.fingerprint()
+    found = second.provenance()
+    assert found["source"] == "IMDB reviews"
+    assert found["archive"] == "unknown archive"
+    assert found["archive_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "warning" not in found
+
+
+def changed(name: str, content: bytes | None) -> Callable[[dict[str, bytes]], None]:
+    """Return a change of a member, by the beginning of its name."""
+
+    def change(members: dict[str, bytes]) -> None:
+        found = min(found for found in members if found.startswith(name))
+        if content is None:
+            del members[found]
+        else:
+            members[found] = content
+
+    return change
+
+
+def added(name: str, content: bytes) -> Callable[[dict[str, bytes]], None]:
+    return lambda members: members.update({name: content})
+
+
+def relabeled(members: dict[str, bytes]) -> None:
+    for name in [name for name in members if name.startswith("aclImdb/test/neg/1_")]:
+        members[name.replace("neg/", "pos/")] = members.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (changed("aclImdb/train/neg/1_", b"another review"), (24, 24)),
+        (changed("aclImdb/test/pos/1_", b"another review"), (24, 24)),
+        (changed("aclImdb/test/pos/1_", None), (24, 23)),
+        (added("aclImdb/train/pos/999_9.txt", b"one more"), (25, 24)),
+        # Not what they say, but reviews all the same.
+        (changed("aclImdb/train/neg/1_", b"\x00\x80\xfe"), (24, 24)),
+        (relabeled, (24, 24)),
+    ],
+)
+def test_other_reviews_are_no_official_set(
+    data_dir: Path, change: Callable[[dict[str, bytes]], None], counts: tuple[int, int]
+) -> None:
+    first = make(data_dir)
+    first.prepare()
+    members = made_up_reviews()
+    change(members)
+    path = data_dir / ARCHIVE_NAME
+    pack(path, members.items())
+    task = make(data_dir)
+    # The content is the key: what was prepared of the old archive is not used for this one.
+    assert task.fingerprint() != first.fingerprint()
+    assert len(task.examples("test")) == counts[1]
+    assert rows_of(task, "test") == archive_rows(path, "test")
+    found = task.provenance()
+    assert found["source"] == "IMDB reviews, not the official set"
+    for named in (str(path), f"{counts[0]} training", f"{counts[1]} test", text.URL):
+        assert named in found["warning"]
+    problems = {check.what: check.problem for check in task.verify() if check.problem}
+    assert problems == {"official set": found["warning"]}
+
+
+def test_files_beside_the_reviews_are_not_read(data_dir: Path) -> None:
+    members = made_up_reviews()
+    for name in ("unsup/1_0.txt", "neg/readme.txt", "neg/deep/1_1.txt", "pos/1_1.txt.bak"):
+        members[f"aclImdb/train/{name}"] = b"\xff"
+    # Digits of another script are no numbers of reviews.
+    members["aclImdb/train/neg/\u0661_\u0662.txt"] = b"\xff"
+    members["elsewhere/aclImdb/train/neg/1_1.txt"] = b"\xff"
+    pack(data_dir / ARCHIVE_NAME, members.items())
+    assert "warning" not in make(data_dir).provenance()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (changed("aclImdb/test/neg/3_", b""), "aclImdb/test/neg/3_2.txt is empty"),
+        (changed("aclImdb/test/neg/3_", b" \r\n\t"), "aclImdb/test/neg/3_2.txt is empty"),
+        (changed("aclImdb/train/pos/3_", b"caf\xff"), "aclImdb/train/pos/3_10.txt is not UTF-8"),
+        (changed("aclImdb/train/pos/3_", b"x" * (1 << 20)), None),
+        (changed("aclImdb/train/pos/3_", b"x" * ((1 << 20) + 1)), "3_10.txt has 1,048,577 bytes"),
+        (lambda members: members.clear(), "no examples in one of its parts"),
+        (
+            lambda members: [members.pop(name) for name in list(members) if "/test/" in name],
+            "no examples in one of its parts",
+        ),
+        (
+            lambda members: [members.pop(name) for name in list(members) if "train/neg" in name],
+            "0 training reviews of class 0; task.num_validation=6",
+        ),
+    ],
+)
+def test_archive_of_what_are_no_reviews(
+    data_dir: Path, change: Callable[[dict[str, bytes]], None], named: str | None
+) -> None:
+    members = made_up_reviews()
+    change(members)
+    path = data_dir / ARCHIVE_NAME
+    pack(path, members.items())
+    if named is None:
         make(data_dir).prepare()
-    for named in (
-        str(path),
-        f"{text.OFFICIAL.num_bytes - 1:,} bytes",
-        f"{text.OFFICIAL.num_bytes:,} (made-up archive)",
-        f"{text.REPACKED.num_bytes:,} (repacked archive)",
-    ):
-        assert named in str(caught.value)
-    assert names_in(data_dir.parent / "cache") == set()
+        return
+    with pytest.raises(UserError) as caught:
+        make(data_dir).prepare()
+    assert named in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_archive_of_a_wrong_checksum(data_dir: Path) -> None:
+def test_archive_with_two_members_of_one_name(data_dir: Path) -> None:
+    members = list(made_up_reviews().items())
+    twice = next(name for name, _ in members if "/pos/" in name)
+    pack(data_dir / ARCHIVE_NAME, [*members, (f"./{twice}", b"the other one")])
+    with pytest.raises(UserError, match=f"{twice} is there twice"):
+        make(data_dir).prepare()
+    assert caches_in(data_dir.parent / "cache") == set()
+
+
+def test_archive_that_is_cut_short(data_dir: Path) -> None:
+    path = data_dir / ARCHIVE_NAME
+    content = path.read_bytes()
+    for length in (0, 1, 100, len(content) // 2, len(content) - 8, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"broken or cut short|no tar archive") as caught:
+            make(data_dir).prepare()
+        assert f"{path} is " in str(caught.value)
+        assert "delete it to have it downloaded again" in str(caught.value)
+        assert caches_in(data_dir.parent / "cache") == set()
+
+
+def test_damaged_archive(data_dir: Path) -> None:
     path = data_dir / ARCHIVE_NAME
     damage(path)
-    with pytest.raises(UserError, match="damaged") as caught:
+    with pytest.raises(UserError, match="broken or cut short") as caught:
         make(data_dir).prepare()
-    for named in (str(path), text.OFFICIAL.sha256, hashlib.sha256(path.read_bytes()).hexdigest()):
-        assert named in str(caught.value)
-    assert names_in(data_dir.parent / "cache") == set()
+    assert str(path) in str(caught.value)
+    assert text.URL in str(caught.value)
+    assert caches_in(data_dir.parent / "cache") == set()
+
+
+def test_damage_that_only_the_checksum_shows(data_dir: Path) -> None:
+    path = data_dir / ARCHIVE_NAME
+    pack(path, made_up_reviews().items(), mode="w")
+    content = bytearray(gzip.compress(path.read_bytes(), compresslevel=0))
+    # Not compressed, so that the letter stands there.
+    content[content.index(b"neg train 3")] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="CRC check failed"):
+        make(data_dir).prepare()
+    assert caches_in(data_dir.parent / "cache") == set()
+
+
+def test_prepared_data_of_a_damaged_archive_are_not_used(data_dir: Path) -> None:
+    first = make(data_dir)
+    first.prepare()
+    content = (data_dir / ARCHIVE_NAME).read_bytes()
+    damage(data_dir / ARCHIVE_NAME)
+    assert not make(data_dir).is_prepared()
+    with pytest.raises(UserError, match="broken or cut short"):
+        make(data_dir).prepare()
+    # They are there yet, for when it is whole again, or gone.
+    (data_dir / ARCHIVE_NAME).write_bytes(content)
+    assert make(data_dir).is_prepared()
+    (data_dir / ARCHIVE_NAME).unlink()
+    assert make(data_dir).is_prepared()
+    assert make(data_dir).fingerprint() == first.fingerprint()
+
+
+def test_official_data_are_left_behind_first(data_dir: Path) -> None:
+    path = data_dir / ARCHIVE_NAME
+    content = path.read_bytes()
+    others = set()
+    # Before and behind the official one in the order of the names.
+    for name in ("text-", "text-z"):
+        members = made_up_reviews()
+        changed("aclImdb/train/neg/1_", name.encode())(members)
+        pack(path, members.items())
+        task = make(data_dir)
+        task.prepare()
+        place = task.folder()
+        assert place is not None
+        others.add(place.rename(place.with_name(name)))
+    path.write_bytes(content)
+    task = make(data_dir)
+    task.prepare()
+    official = task.folder()
+    assert official is not None
+    path.unlink()
+    assert make(data_dir).folder() == official
+    # Broken ones are passed over.
+    (official / "manifest.json").write_text("[" * 100_000)
+    assert make(data_dir).folder() in others
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_archive_that_is_no_file(data_dir: Path, kind: str) -> None:
+    path = data_dir / ARCHIVE_NAME
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(UserError, match="no plain file") as caught:
+        make(data_dir).prepare()
+    assert str(path) in str(caught.value)
+
+
+TWO_AT_ONCE = """
+    import sys
+    from pathlib import Path
+    from lra_tasks import text
+
+    text._NUM_TRAINING = 24
+    task = text.Text(data_dir=Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), num_validation=6)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    task.prepare()
+    print(task.fingerprint())
+"""
+
+
+def test_two_processes_at_once(data_dir: Path) -> None:
+    cache_dir = data_dir.parent / "cache"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(TWO_AT_ONCE), str(data_dir), str(cache_dir)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs == [make(data_dir).fingerprint() + "\n"] * 2
+    assert len(caches_in(cache_dir)) == 1
 
 
 def damage(path: Path) -> None:
@@ -366,9 +625,32 @@ def test_cache_folder_cannot_be_made(data_dir: Path) -> None:
         make(data_dir).prepare()
 
 
+@pytest.mark.parametrize("room", [0, 1_000, 100_000])
+def test_disk_full(data_dir: Path, room: int) -> None:
+    resource = pytest.importorskip("resource")
+    # Imported before: what it writes on import is no matter here.
+    importlib.import_module("tensorflow_datasets")
+    members = made_up_reviews()
+    # What does not fit, in the library's files or in ours.
+    noise = random.Random(0).randbytes(300_000).replace(b"\xff", b"")
+    members["aclImdb/train/neg/999_1.txt"] = noise
+    pack(data_dir / ARCHIVE_NAME, members.items())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(UserError, match="free some space") as caught:
+            make(data_dir).prepare()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in str(caught.value)
+    assert str(data_dir.parent / "cache") in str(caught.value)
+    assert caches_in(data_dir.parent / "cache") == set()
+
+
 def test_damaged_cache(data_dir: Path) -> None:
     make(data_dir).prepare()
-    (place,) = (data_dir.parent / "cache").iterdir()
+    place = make(data_dir).folder()
+    assert place is not None
     (place / "train.labels").unlink()
     with pytest.raises(UserError, match="prepare task=text") as caught:
         make(data_dir).prepare()
@@ -502,3 +784,57 @@ def test_known_archives() -> None:
     assert replace(text.OFFICIAL, name="") == Archive(
         "", 84_125_825, "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
     )
+
+
+# Damage of every kind.
+
+MANY = pytest.mark.parametrize("number", [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+
+
+def read(path: Path) -> dict[str, Rows] | None:
+    """Read the reviews of an archive; None if it is refused with a text that names it."""
+    try:
+        return {
+            split: [
+                (content, int(label == "pos"))
+                for _, content, label in sorted(_imdb_builder.labeled_reviews(path, split))
+            ]
+            for split in ("train", "test")
+        }
+    except UserError as error:
+        if str(path) not in str(error):
+            raise
+        return None
+
+
+@MANY
+def test_damaged_archives(tmp_path: Path, number: int) -> None:
+    path = tmp_path / ARCHIVE_NAME
+    few = {
+        name: content
+        for name, content in made_up_reviews().items()
+        if "/0_" in name or "/3_" in name
+    }
+    pack(path, few.items(), mode="w")
+    plain = path.read_bytes().rstrip(b"\0") + bytes(2048)
+    path.write_bytes(plain)
+    official = read(path)
+    assert official is not None
+    assert [len(rows) for rows in official.values()] == [4, 4]
+    accepted = same = 0
+    for content in mutants([plain, plain, plain, gzip.compress(plain)], number):
+        path.write_bytes(content)
+        found = read(path)
+        if found is None:
+            continue
+        accepted += 1
+        for split, rows in found.items():
+            assert all(review and b"\xff" not in review for review, _ in rows)
+            # As the library alone reads it.
+            assert rows == archive_rows(path, split)
+        # Any difference in a review shows.
+        same += found == official
+        is_official = text.content_digest(found) == text.content_digest(official)
+        assert is_official == (found == official)
+    assert number // 50 < accepted < number // 2
+    assert same > number // 100

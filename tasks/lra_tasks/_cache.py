@@ -15,6 +15,7 @@ import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,9 +34,11 @@ from lra_bench.types import (
     ignore_progress,
 )
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _ABANDONED_AFTER_SECONDS = 86_400
+# Drawn images are worth more than a draft: the next call goes on from them.
+_FORGOTTEN_AFTER_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Chunk:
     """Some consecutive examples of a split.
 
     Args:
-        tokens: Token ids of all of them one after the other, below 256.
-        lengths: Tokens of each, shape (N,).
+        tokens: Token ids of all of them one after the other, less the cache's ``first_id``, below
+            256; the inputs of an example follow each other.
+        lengths: Tokens of each, shape (N,), or (N, I) where an example has I inputs.
         labels: Classes, shape (N,).
     """
 
@@ -54,41 +58,105 @@ class Chunk:
 
 
 class FlatExamples:
-    """The examples of a split, read from a memory map."""
+    """The examples of a split, read from a memory map.
+
+    Args:
+        tokens: All tokens, shape (T,).
+        offsets: Where each input begins, and the end of the last, shape (N * I + 1,).
+        labels: Shape (N,).
+        num_inputs: I.
+        max_length: Inputs are cut to this [tokens].
+        first_id: Added to every token.
+    """
 
     def __init__(
         self,
         tokens: NDArray[np.uint8],
         offsets: NDArray[np.int64],
         labels: NDArray[np.int64],
+        *,
+        num_inputs: int,
         max_length: int,
+        first_id: int = 0,
     ) -> None:
         self._tokens = tokens
         # Plain lists: indexing an array for one number costs ten times as much.
         self._start = offsets[:-1].tolist()
         self._stop = np.minimum(offsets[1:], offsets[:-1] + max_length).tolist()
         self._labels = labels.tolist()
-        self._lengths = np.minimum(np.diff(offsets), max_length)
+        self._num_inputs = num_inputs
+        self._first_id = np.uint16(first_id)
+        lengths = np.minimum(np.diff(offsets), max_length)
+        self._lengths: NDArray[np.int64] = lengths.reshape(-1, num_inputs).max(axis=1, initial=0)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> Example:
-        tokens = self._tokens[self._start[index] : self._stop[index]]
-        return Example((tokens,), self._labels[index])
+        label = self._labels[index]
+        if self._num_inputs == 1 and not self._first_id:
+            return Example((self._tokens[self._start[index] : self._stop[index]],), label)
+        first = (index if index >= 0 else index + len(self)) * self._num_inputs
+        spans = range(first, first + self._num_inputs)
+        inputs = tuple(self._tokens[self._start[at] : self._stop[at]] for at in spans)
+        if self._first_id:
+            # Ids that end at 256 do not fit into a byte.
+            inputs = tuple(tokens + self._first_id for tokens in inputs)
+        return Example(inputs, label)
 
     def lengths(self) -> NDArray[np.int64]:
         """See `lra_bench.types.LengthsKnown`."""
         return self._lengths
 
 
-def write(place: Path, splits: Mapping[Split, Iterable[Chunk]], facts: Mapping[str, Any]) -> None:
-    """Write a cache.
+class CacheWriter:
+    """Writes a cache, the splits in any order; made by `writing`."""
+
+    def __init__(self, folder: Path, num_inputs: int, first_id: int) -> None:
+        self.folder = folder
+        self._num_inputs = num_inputs
+        self._first_id = first_id
+        self._entries: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
+
+    def add(self, split: Split, chunks: Iterable[Chunk]) -> int:
+        """Write the examples of a split and return their number."""
+        assert split not in self._entries, f"{split} was written already"
+        self._entries[split] = _write_split(self.folder, split, chunks, self._num_inputs)
+        return int(self._entries[split]["num_examples"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of examples of the splits written so far."""
+        return {split: entry["num_examples"] for split, entry in self._entries.items()}
+
+    def finish(self) -> None:
+        """Write the manifest."""
+        assert set(self._entries) == set(SPLITS), f"only {set(self._entries)} were written"
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "num_inputs": self._num_inputs,
+            "first_id": self._first_id,
+            "splits": self._entries,
+            "facts": self.facts,
+        }
+        manifest["check"] = _check_of(manifest)
+        with (self.folder / _MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(place: Path, *, num_inputs: int = 1, first_id: int = 0) -> Iterator[CacheWriter]:
+    """Write a cache: all splits and the facts, or nothing.
 
     Args:
-        place: Folder that will hold it; its parents are made.
-        splits: The examples of each split.
-        facts: What is to be remembered about their origin; plain data.
+        place: Folder that will hold it; its parents are made. If another process has made it in
+            the meantime, that one stays.
+        num_inputs: Inputs an example.
+        first_id: What is added to every token when it is read: with 1, bytes are ids above the
+            padding.
 
     Raises:
         UserError: The disk is full or the folder cannot be written; nothing is left behind.
@@ -98,12 +166,9 @@ def write(place: Path, splits: Mapping[Split, Iterable[Chunk]], facts: Mapping[s
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place.parent)
         staging.mkdir()
-        entries = {split: _write_split(staging, split, chunks) for split, chunks in splits.items()}
-        manifest = {"format": FORMAT, "splits": entries, "facts": dict(facts)}
-        with (staging / _MANIFEST).open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
+        writer = CacheWriter(staging, num_inputs, first_id)
+        yield writer
+        writer.finish()
         try:
             staging.rename(place)
         except OSError:
@@ -118,23 +183,62 @@ def write(place: Path, splits: Mapping[Split, Iterable[Chunk]], facts: Mapping[s
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def write(
+    place: Path,
+    splits: Mapping[Split, Iterable[Chunk]],
+    facts: Mapping[str, Any],
+    *,
+    num_inputs: int = 1,
+    first_id: int = 0,
+) -> None:
+    """Write a cache of which everything is known beforehand; see `writing`.
+
+    Args:
+        place: Folder that will hold it.
+        splits: The examples of each split.
+        facts: What is to be remembered about their origin; plain data (see `CachedTask`).
+        num_inputs: Inputs an example.
+        first_id: See `writing`.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    with writing(place, num_inputs=num_inputs, first_id=first_id) as cache:
+        for split, chunks in splits.items():
+            cache.add(split, chunks)
+        cache.facts.update(facts)
+
+
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed writers left behind."""
-    for partial in folder.glob(".*.partial"):
-        try:
-            if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-                shutil.rmtree(partial, ignore_errors=True)
-        except FileNotFoundError:
-            continue
+    for pattern, seconds in (
+        (".*.partial", _ABANDONED_AFTER_SECONDS),
+        (".*.shards", _FORGOTTEN_AFTER_SECONDS),
+    ):
+        for left in folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > seconds:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
-def _write_split(folder: Path, split: Split, chunks: Iterable[Chunk]) -> dict[str, Any]:
+def _check_of(manifest: Mapping[str, Any]) -> str:
+    """Return a checksum of the other entries: what is known of the data must not be edited."""
+    rest = {key: value for key, value in manifest.items() if key != "check"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _write_split(
+    folder: Path, split: Split, chunks: Iterable[Chunk], num_inputs: int
+) -> dict[str, Any]:
     lengths, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     tokens_path = folder / f"{split}.tokens"
     with tokens_path.open("wb") as file:
         for chunk in chunks:
+            assert chunk.lengths.size == num_inputs * len(chunk.labels), "not one length an input"
+            assert chunk.lengths.min(initial=1) > 0, "an input without tokens"
+            assert chunk.lengths.sum() == len(chunk.tokens), "the lengths are not of these tokens"
             file.write(chunk.tokens.tobytes())
-            lengths.append(chunk.lengths)
+            lengths.append(chunk.lengths.ravel())
             labels.append(chunk.labels)
         file.flush()
         os.fsync(file.fileno())
@@ -169,6 +273,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
 class FlatCache:
     """A cache opened for reading.
 
@@ -187,13 +297,35 @@ class FlatCache:
             self.manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
             if self.manifest["format"] != FORMAT:
                 raise ValueError(f"format {self.manifest['format']}, expected {FORMAT}")
+            if self.manifest["check"] != _check_of(self.manifest):
+                raise ValueError("it was edited (the checksum differs)")
             self.facts: dict[str, Any] = dict(self.manifest["facts"])
+            self.num_inputs = _whole(self.manifest["num_inputs"])
+            self.first_id = _whole(self.manifest["first_id"])
+            if not 0 <= self.first_id <= np.iinfo(np.uint16).max - np.iinfo(np.uint8).max:
+                raise ValueError(f"ids from {self.first_id}")
             for split in SPLITS:
-                _ = int(self.manifest["splits"][split]["num_examples"])
+                number = _whole(self.manifest["splits"][split]["num_examples"])
+                if self.num_inputs < 1 or number < 0:
+                    raise ValueError(f"{self.num_inputs} inputs, {number} examples")
+                expected = self.manifest["splits"][split]["files"]
+                if (expected["offsets"]["bytes"], expected["labels"]["bytes"]) != (
+                    8 * (number * self.num_inputs + 1),
+                    8 * number,
+                ):
+                    raise ValueError(f"the sizes are not those of {number} examples")
                 for name in ("tokens", "offsets", "labels"):
                     expected = self.manifest["splits"][split]["files"][name]
-                    _ = expected["bytes"] + expected["mtime_ns"], expected["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                    _ = _whole(expected["bytes"]), _whole(expected["mtime_ns"]), expected["sha256"]
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise self._broken(_MANIFEST, f"{type(error).__name__}: {error}") from error
         for split in SPLITS:
             for name in ("tokens", "offsets", "labels"):
@@ -205,20 +337,41 @@ class FlatCache:
         return place.exists()
 
     def examples(self, split: Split, *, max_length: int) -> FlatExamples:
-        """Return the examples of a split, each cut to ``max_length`` tokens."""
-        offsets = np.fromfile(self._path(split, "offsets"), "<i8")
-        labels = np.fromfile(self._path(split, "labels"), "<i8")
-        with self._path(split, "tokens").open("rb") as file:
-            if offsets[-1]:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                tokens = np.frombuffer(mapped, np.uint8)
-            else:
-                tokens = np.zeros(0, np.uint8)
-        return FlatExamples(tokens, offsets, labels, max_length)
+        """Return the examples of a split, each cut to ``max_length`` tokens.
+
+        Raises:
+            UserError: A file was changed or removed since the cache was opened.
+        """
+        number = self.manifest["splits"][split]["num_examples"]
+        try:
+            offsets = np.fromfile(self._path(split, "offsets"), "<i8")
+            labels = np.fromfile(self._path(split, "labels"), "<i8")
+            tokens = np.zeros(0, np.uint8)
+            with self._path(split, "tokens").open("rb") as file:
+                # Nothing cannot be mapped.
+                if os.fstat(file.fileno()).st_size:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    tokens = np.frombuffer(mapped, np.uint8)
+        except OSError as error:
+            raise self._broken(f"{split}.*", error.strerror or str(error)) from error
+        if len(labels) != number or len(offsets) != number * self.num_inputs + 1:
+            raise self._broken(f"{split}.offsets", f"it is not that of {number:,} examples")
+        if offsets[0] or offsets[-1] != len(tokens) or (np.diff(offsets) < 1).any():
+            raise self._broken(f"{split}.offsets", "it does not fit the tokens")
+        return FlatExamples(
+            tokens,
+            offsets,
+            labels,
+            num_inputs=self.num_inputs,
+            max_length=max_length,
+            first_id=self.first_id,
+        )
 
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) of the content of all splits."""
         digest = hashlib.sha256()
+        if self.first_id:
+            digest.update(f"ids from {self.first_id}\n".encode())
         for split in SPLITS:
             for name in ("tokens", "offsets", "labels"):
                 entry = self._entry(split, name)
@@ -232,9 +385,7 @@ class FlatCache:
             try:
                 for name in ("tokens", "offsets", "labels"):
                     self._check(split, name, thorough=True)
-                examples = self.examples(split, max_length=1 << 62)
-                if len(examples) != self.manifest["splits"][split]["num_examples"]:
-                    problem = f"{len(examples)} examples"
+                self.examples(split, max_length=1 << 62)
             except UserError as error:
                 problem = str(error)
             count = self.manifest["splits"][split]["num_examples"]
@@ -268,9 +419,30 @@ class FlatCache:
 
 
 class CachedTask(Task):
-    """A task whose data are one cache; a subclass says how it is made and where it lies."""
+    """A task whose data are one cache; a subclass says how it is made and where it lies.
 
+    Facts that a subclass writes into its cache:
+
+    - ``source``: what the data are, wherever a number made of them is shown;
+    - ``unofficial`` (optional): why they are not the set that the task's name promises;
+    - ``details`` (optional): more for the record, texts by name;
+    - ``options``: what shaped the cache besides its source.
+    """
+
+    cache_dir: Path
     _cache: FlatCache | None = None
+
+    @abstractmethod
+    def _options(self) -> dict[str, Any]:
+        """Return what shapes the cache besides its source; plain data."""
+
+    @abstractmethod
+    def _place(self) -> Path | None:
+        """Return where the cache is or will be; None if there is nothing to make it of.
+
+        Raises:
+            UserError: The raw data cannot be read.
+        """
 
     @abstractmethod
     def _make_cache(self, progress: ProgressCallback) -> Path:
@@ -286,6 +458,16 @@ class CachedTask(Task):
         remedy = f"run `lra-bench data prepare task={self.spec.name}` again"
         self._cache = FlatCache(place, remedy=remedy)
 
+    def is_prepared(self) -> bool:
+        """See `Task.is_prepared`."""
+        return self.folder() is not None
+
+    def folder(self) -> Path | None:
+        """See `Task.folder`."""
+        # What was prepared before will do when its source is gone.
+        place = self._place() or self._left_behind()
+        return place if place is not None and FlatCache.exists(place) else None
+
     def examples(self, split: Split) -> FlatExamples:
         """See `Task.examples`."""
         return self._opened().examples(split, max_length=self.spec.max_length)
@@ -294,9 +476,40 @@ class CachedTask(Task):
         """See `Task.fingerprint`."""
         return self._opened().fingerprint()
 
+    def provenance(self) -> dict[str, str]:
+        """See `Task.provenance`."""
+        facts = self._opened().facts
+        found = {"source": str(facts["source"])}
+        found |= {str(key): str(value) for key, value in facts.get("details", {}).items()}
+        if "unofficial" in facts:
+            found["source"] += ", not the official set"
+            found["warning"] = str(facts["unofficial"])
+        return found
+
     def verify(self) -> Iterator[Verification]:
-        """See `Task.verify`: checksums and counts."""
-        yield from self._opened().verify()
+        """See `Task.verify`: checksums, counts, and whether it is the official set."""
+        cache = self._opened()
+        yield from cache.verify()
+        if "unofficial" in cache.facts:
+            yield Verification("official set", str(cache.facts["unofficial"]))
+
+    def _place_for(self, source: str) -> Path:
+        """Return the folder for data made of ``source``, a checksum or other name of it."""
+        key = json.dumps([FORMAT, source, self._options()], sort_keys=True)
+        name = f"{self.spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        return self.cache_dir / name
+
+    def _left_behind(self) -> Path | None:
+        """Return a cache with the same options whose source may be gone; an official one first."""
+        found = []
+        for place in sorted(self.cache_dir.glob(f"{self.spec.name}-*")):
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+                if (manifest["format"], manifest["facts"]["options"]) == (FORMAT, self._options()):
+                    facts = manifest["facts"]
+                    is_noted = "note" in facts.get("details", {})
+                    found.append(("unofficial" in facts, is_noted, place))
+        return min(found)[-1] if found else None
 
     def _opened(self) -> FlatCache:
         if self._cache is None:

@@ -1,23 +1,21 @@
 """The labelled IMDB reviews as a tensorflow-datasets builder that needs no TensorFlow.
 
 The stock builder reads archives through TensorFlow; this one has the same texts, labels and splits
-and reads with tarfile. It must be prepared with ``file_format="array_record"``, the one format
+and reads archives itself. It must be prepared with ``file_format="array_record"``, the one format
 that neither needs TensorFlow nor loses examples.
 """
 
 from __future__ import annotations
 
-import re
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-ARCHIVE_NAME = "aclImdb_v1.tar.gz"
+from lra_tasks._imdb_archive import ARCHIVE_NAME, Review, read_archive
+
 NUM_LABELLED = 50_000
-_MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos)/\d+_\d+\.txt")
 
 
 class LraImdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
@@ -52,15 +50,18 @@ class LraImdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         return {split: self._generate_examples(archive, split) for split in ("train", "test")}
 
     def _generate_examples(self, archive: Path, split: str) -> Iterator[tuple[str, Any]]:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                found = _MEMBER.fullmatch(member.name)
-                if found is None or found[1] != split:
-                    continue
-                file = tar.extractfile(member)
-                assert file is not None, f"{member.name} is not a file"
-                # The stock builder strips white space too.
-                text = file.read().strip()
-                yield member.name, {"id": member.name, "text": text, "label": found[2]}
-                self._num_read += 1
-                self.count(self._num_read)
+        for name, text, label in labeled_reviews(archive, split):
+            yield name, {"id": name, "text": text, "label": label}
+            self._num_read += 1
+            self.count(self._num_read)
+
+
+def labeled_reviews(archive: Path, split: str) -> Iterator[tuple[str, bytes, str]]:
+    """Yield the name, the text and the label of the reviews of a split, as the archive has them.
+
+    Raises:
+        UserError: The archive is broken, or holds what is no review.
+    """
+    for found in read_archive(archive):
+        if isinstance(found, Review) and found.part == split:
+            yield found.name, found.text, found.mood

@@ -6,15 +6,8 @@ Source: arXiv 1804.06028, in the long form of arXiv 2011.04006.
 from __future__ import annotations
 
 import hashlib
-import json
-import multiprocessing
-import os
-import signal
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +17,7 @@ from numpy.typing import NDArray
 
 from lra_bench.types import (
     SPLITS,
+    About,
     Example,
     Progress,
     ProgressCallback,
@@ -31,29 +25,29 @@ from lra_bench.types import (
     TaskSpec,
     UserError,
     Verification,
+    ignore_progress,
 )
 from lra_tasks import _listops_trees as trees
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, sha256_of, write
+from lra_tasks._cache import CachedTask, Chunk, FlatCache, write, writing
+from lra_tasks._parallel import in_order, num_cores
+from lra_tasks._released import ReleasedFiles
+from lra_tasks._sources import Member
 
 # Raised when the same options would give other bytes.
 GENERATOR_VERSION = 1
 # Raised when the same files would give other bytes.
 ENCODING_VERSION = 1
 
-Source = Literal["generated", "official"]
+Origin = Literal["generated", "official"]
 OFFICIAL_COUNTS: dict[Split, int] = {"train": 96_000, "validation": 2_000, "test": 2_000}
 _OFFICIAL_FILES: dict[Split, str] = {
     "train": "basic_train.tsv",
     "validation": "basic_val.tsv",
     "test": "basic_test.tsv",
 }
-# Where they lie in the unpacked release; the inner copy of the two is the right one.
-_OFFICIAL_FOLDERS = (
-    ".",
-    "lra_release/lra_release/listops-1000",
-    "lra_release/listops-1000",
-    "listops-1000",
-)
+_OFFICIAL_FOLDER = "listops-1000"
+# A published line has 14 KB at most.
+_MAX_LINE_BYTES = 1 << 20
 # Share of the most frequent label under the published distribution, pooled over 200,000 examples.
 _MAJORITY_BASELINE = 0.168
 
@@ -83,7 +77,7 @@ class ListOps(CachedTask):
         *,
         data_dir: Path,
         cache_dir: Path,
-        source: Source = "generated",
+        source: Origin = "generated",
         seed: int = 0,
         num_train: int = 96_000,
         num_validation: int = 2_000,
@@ -98,8 +92,8 @@ class ListOps(CachedTask):
             "validation": num_validation,
             "test": num_test,
         }
-        if source not in get_args(Source):
-            raise UserError(f"task.source={source} is not one of {', '.join(get_args(Source))}")
+        if source not in get_args(Origin):
+            raise UserError(f"task.source={source} is not one of {', '.join(get_args(Origin))}")
         if min(counts.values()) < 1 or seed < 0:
             raise UserError("task.num_* must be at least 1 and task.seed not negative")
         if not 0 <= min_length < max_length - 1:
@@ -124,27 +118,49 @@ class ListOps(CachedTask):
         self.counts = counts
         self.seed = seed
         self.shape = trees.Shape(min_length, max_length, max_depth, max_args)
-        self._official_key: str | None = None
 
     def _make_cache(self, progress: ProgressCallback) -> Path:
         """Draw the expressions, or encode the released files."""
         place = self._place()
-        if not FlatCache.exists(place):
-            if self.source == "official":
-                chunks = {split: _read_tsv(path, progress) for split, path in self._files().items()}
-                facts: dict[str, Any] = {"source": "official", "files": self._official_key}
-            else:
-                chunks = self._draw_splits(progress)
-                facts = {"source": "generated", "options": self._options()}
-            write(place, chunks, facts)
+        if place is None:
+            place = self._left_behind()
+            if place is None:
+                names = ", ".join(_OFFICIAL_FILES.values())
+                raise UserError(
+                    f"the official ListOps files ({names}) are not in {self.data_dir}; put them, "
+                    f"the unpacked lra_release or its archive there, name another folder with "
+                    f"data_dir=, or use task.source=generated"
+                )
+        if FlatCache.exists(place):
+            return place
+        if self.source == "generated":
+            name = f"generated, seed {self.seed}, generator {GENERATOR_VERSION}"
+            write(place, self._draw_splits(progress), {"source": name, "options": self._options()})
+        else:
+            self._encode(place, progress)
         return place
+
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
+        with writing(place) as cache:
+            self._files().fill(cache, self.data_dir, _read_tsv, progress)
+            cache.facts["options"] = self._options()
+
+    def about(self) -> About:
+        """See `Task.about`."""
+        if self.source == "official":
+            return About("released TSV files", "Apache-2.0 (the benchmark's)", OFFICIAL_COUNTS)
+        return About("generated here", "none needed", self.counts)
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`: checksums, and every expression is evaluated again."""
         yield from super().verify()
         cache = self._opened()
-        for split in OFFICIAL_COUNTS:
-            examples = cache.examples(split, max_length=1 << 62)
+        for split in SPLITS:
+            try:
+                examples = cache.examples(split, max_length=1 << 62)
+            except UserError as error:
+                yield Verification(f"{split}: labels", str(error))
+                continue
             wrong = 0
             for start in range(0, len(examples), 1000):
                 some = [examples[at] for at in range(start, min(start + 1000, len(examples)))]
@@ -157,19 +173,6 @@ class ListOps(CachedTask):
             problem = f"{wrong} labels are not the value of their expression" if wrong else None
             yield Verification(f"{split}: labels", problem)
 
-    def provenance(self) -> dict[str, str]:
-        """See `Task.provenance`."""
-        if self.source == "generated":
-            return {"source": f"generated, seed {self.seed}, generator {GENERATOR_VERSION}"}
-        found = {"source": "official files"}
-        counts = {split: len(self.examples(split)) for split in OFFICIAL_COUNTS}
-        if counts != OFFICIAL_COUNTS:
-            found["warning"] = (
-                f"{self.data_dir} does not hold the official set: {counts} examples, "
-                f"expected {OFFICIAL_COUNTS}"
-            )
-        return found
-
     def decode(self, example: Example) -> str:
         """See `Task.decode`: the expression as it is written, closing brackets as ``]``."""
         names = ["", *trees.TOKENS, "?"]
@@ -177,6 +180,8 @@ class ListOps(CachedTask):
         return " ".join(names[token] for token in example.inputs[0])
 
     def _options(self) -> dict[str, Any]:
+        if self.source == "official":
+            return {"source": "official", "version": ENCODING_VERSION}
         return {
             "version": GENERATOR_VERSION,
             "seed": self.seed,
@@ -184,29 +189,15 @@ class ListOps(CachedTask):
             "shape": vars(self.shape),
         }
 
-    def _place(self) -> Path:
-        if self.source == "generated":
-            key = hashlib.sha256(json.dumps(self._options(), sort_keys=True).encode()).hexdigest()
-            return self.cache_dir / f"listops-{key[:16]}"
-        if self._official_key is None:
-            parts = [str(ENCODING_VERSION), *map(sha256_of, self._files().values())]
-            self._official_key = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-        return self.cache_dir / f"listops-official-{self._official_key[:16]}"
+    @staticmethod
+    def _files() -> ReleasedFiles:
+        return ReleasedFiles(_OFFICIAL_FOLDER, _OFFICIAL_FILES, OFFICIAL_COUNTS)
 
-    def _files(self) -> dict[Split, Path]:
-        for folder in _OFFICIAL_FOLDERS:
-            files = {split: self.data_dir / folder / _OFFICIAL_FILES[split] for split in SPLITS}
-            if any(path.exists() for path in files.values()):
-                missing = [str(path) for path in files.values() if not path.exists()]
-                if missing:
-                    raise UserError(f"{', '.join(missing)} is missing; put it there")
-                return files
-        names = ", ".join(_OFFICIAL_FILES.values())
-        raise UserError(
-            f"the official ListOps files ({names}) are not in {self.data_dir}; put them or the "
-            f"unpacked lra_release there, name another folder with data_dir=, or use "
-            f"task.source=generated"
-        )
+    def _place(self) -> Path | None:
+        if self.source == "generated":
+            return self._place_for("generated")
+        identity = self._files().identity(self.data_dir, self.cache_dir)
+        return None if identity is None else self._place_for(identity)
 
     def _draw_splits(self, progress: ProgressCallback) -> dict[Split, Iterator[Chunk]]:
         """Cut one stream of distinct expressions into the splits, as the published code does."""
@@ -216,7 +207,7 @@ class ListOps(CachedTask):
 
 
 def _draw_shard(
-    seed: int, shard: int, shape: trees.Shape
+    seed: int, shape: trees.Shape, shard: int
 ) -> tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]:
     tokens, offsets = trees.draw(seed, shard, shape)
     return tokens, offsets, trees.evaluate(tokens, offsets)
@@ -255,36 +246,10 @@ def _draw_distinct(
 def _shards(
     seed: int, shape: trees.Shape, total: int
 ) -> Iterator[tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]]:
-    """Yield the shards in order, computed ahead by as many processes as there are cores."""
-    num_workers = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
+    """Yield the shards in order."""
+    draw = partial(_draw_shard, seed, shape)
     # A few shards are done sooner than a process starts.
-    if total < 5_000 or not num_workers or num_workers == 1:
-        yield from (_draw_shard(seed, shard, shape) for shard in count())
-        return
-    with ExitStack() as stack:
-        context = multiprocessing.get_context("spawn")
-        # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
-        pool = ProcessPoolExecutor(
-            num_workers,
-            mp_context=context,
-            initializer=signal.signal,
-            initargs=(signal.SIGINT, signal.SIG_IGN),
-        )
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        ahead: deque[Future[Any]] = deque()
-        for shard in count():
-            ahead.append(pool.submit(_draw_shard, seed, shard, shape))
-            if len(ahead) > 2 * num_workers:
-                try:
-                    shard_of_trees = ahead.popleft().result()
-                except BrokenProcessPool as error:
-                    raise UserError(
-                        "a process that draws expressions was ended from outside, perhaps for "
-                        "want of memory; run again"
-                    ) from error
-                yield shard_of_trees
+    return in_order(draw, count(), num_workers=1 if total < 5_000 else num_cores())
 
 
 class _Stream:
@@ -335,7 +300,8 @@ _SINGLE = bytes(
 def encode(source: bytes) -> bytes:
     """Return the token ids of an expression in the released text form.
 
-    Round brackets are dropped, closing square brackets kept. Unknown text gives unknown ids.
+    Blanks and round brackets are dropped wherever they are, closing square brackets kept. Unknown
+    text gives unknown ids.
     """
     # Two thirds of the text are blanks and round brackets: without them first, the rest is fast.
     source = source.translate(_WITHOUT_IDS, b"() ")
@@ -344,43 +310,46 @@ def encode(source: bytes) -> bytes:
     return source.translate(_SINGLE)
 
 
-def _read_tsv(path: Path, progress: ProgressCallback) -> Iterator[Chunk]:
+def _read_tsv(member: Member, progress: ProgressCallback = ignore_progress) -> Iterator[Chunk]:
     """Read a released file, a thousand lines at a time.
 
     Raises:
         UserError: A line is not an expression and its value; the text names it.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.readline()
-        if header.rstrip(b"\r\n") != b"Source\tTarget":
+    header = member.file.readline(_MAX_LINE_BYTES)
+    if header.rstrip(b"\r\n") != b"Source\tTarget":
+        raise UserError(
+            f"{member.place} is not a ListOps file: its first line is {header[:40]!r}, "
+            f"expected 'Source<TAB>Target'"
+        )
+    rows: list[tuple[bytes, int]] = []
+    number, done = 1, len(header)
+    while line := member.file.readline(_MAX_LINE_BYTES):
+        number += 1
+        done += len(line)
+        if len(line) == _MAX_LINE_BYTES:
             raise UserError(
-                f"{path} is not a ListOps file: its first line is {header[:40]!r}, "
-                f"expected 'Source<TAB>Target'"
+                f"{member.place}, line {number}: it is longer than {_MAX_LINE_BYTES:,} bytes; the "
+                f"file is not what its name says, get it again"
             )
-        done = len(header)
-        rows: list[tuple[bytes, int]] = []
-        for number, line in enumerate(file, start=2):
-            done += len(line)
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            if len(columns) != 2 or not (len(columns[1]) == 1 and columns[1].isdigit()):
-                raise UserError(
-                    f"{path}, line {number}: expected an expression, a tab and a digit; the file "
-                    f"may be cut short, get it again"
-                )
-            rows.append((encode(columns[0]), int(columns[1])))
-            if len(rows) == 1000:
-                yield _chunk_of(rows, path, number - len(rows) + 1)
-                rows = []
-                progress(Progress(f"reading {path.name} [bytes]", done, size))
-        if rows:
-            yield _chunk_of(rows, path, number - len(rows) + 1)
-        elif done == len(header):
-            raise UserError(f"{path} holds no examples; get it again")
-    progress(Progress(f"reading {path.name} [bytes]", size, size))
+        columns = line.rstrip(b"\r\n").split(b"\t")
+        if len(columns) != 2 or not (len(columns[1]) == 1 and columns[1].isdigit()):
+            raise UserError(
+                f"{member.place}, line {number}: expected an expression, a tab and a digit; the "
+                f"file may be cut short, get it again"
+            )
+        rows.append((encode(columns[0]), int(columns[1])))
+        if len(rows) == 1000:
+            yield _chunk_of(rows, member.place, number - len(rows) + 1)
+            rows = []
+            progress(Progress(f"reading {member.name} [bytes]", done, member.size))
+    if rows:
+        yield _chunk_of(rows, member.place, number - len(rows) + 1)
+    elif number == 1:
+        raise UserError(f"{member.place} holds no examples; get it again")
 
 
-def _chunk_of(rows: list[tuple[bytes, int]], path: Path, first_line: int) -> Chunk:
+def _chunk_of(rows: list[tuple[bytes, int]], place: str, first_line: int) -> Chunk:
     tokens = np.frombuffer(b"".join(source for source, _ in rows), np.uint8)
     lengths = np.array([len(source) for source, _ in rows], np.int64)
     labels = np.array([label for _, label in rows], np.int64)
@@ -392,7 +361,7 @@ def _chunk_of(rows: list[tuple[bytes, int]], path: Path, first_line: int) -> Chu
         if values[at] >= 0:
             found = f"the expression is worth {values[at]}, the file says {labels[at]}"
         raise UserError(
-            f"{path}, line {first_line + at}: {found}; the file may be cut short or edited, "
+            f"{place}, line {first_line + at}: {found}; the file may be cut short or edited, "
             f"get it again"
         )
     return Chunk(tokens, lengths, labels)

@@ -6,14 +6,7 @@ Source: Maas et al., ACL 2011; as a task for long sequences, arXiv 2011.04006.
 from __future__ import annotations
 
 import hashlib
-import http.client
-import io
-import logging
-import shutil
-import tempfile
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lra_bench.types import (
+    About,
     Example,
     Progress,
     ProgressCallback,
@@ -28,13 +22,15 @@ from lra_bench.types import (
     TaskSpec,
     UserError,
 )
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, sha256_of, write
+from lra_tasks._cache import CachedTask, Chunk, FlatCache, write
+from lra_tasks._download import download
+from lra_tasks._imdb_archive import ARCHIVE_NAME as ARCHIVE_NAME
+from lra_tasks._imdb_archive import URL as URL
+from lra_tasks._sources import identity_of
+from lra_tasks._tfds import prepared, rows_of
 
-ARCHIVE_NAME = "aclImdb_v1.tar.gz"
-URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 # Raised when the same archive and options would give other bytes.
 PREPARATION_VERSION = 1
-_CONNECT_SECONDS = 10.0
 _NUM_TRAINING = 25_000
 _READ_AT_ONCE = 500
 
@@ -66,6 +62,8 @@ REPACKED = Archive(
     "cc214112d203dd70c2cf8a7f522f91dc6cceb8226afb7dd34623afda7d5e56ce",
 )
 KNOWN = (OFFICIAL, REPACKED)
+# Of the labeled reviews themselves, the same in both; see `content_digest`.
+OFFICIAL_CONTENT = "c9146d4e1b24e1c8dff46135443fcb09edbd2219edd993f17ddc4d49f24b087b"
 
 
 class Text(CachedTask):
@@ -120,175 +118,129 @@ class Text(CachedTask):
 
     def _make_cache(self, progress: ProgressCallback) -> Path:
         """Find or download the archive and encode it."""
-        found = self._find()
-        if found is None:
-            # What was prepared from either archive will do when the archive is gone.
-            for place in map(self._place, KNOWN):
-                if FlatCache.exists(place):
-                    return place
-            self._download()
-            found = OFFICIAL
-        return self._prepare_from(found, progress)
+        place = self._place()
+        if place is None:
+            # What was prepared before will do when the archive is gone.
+            if (before := self._left_behind()) is not None:
+                return before
+            download_archive(self.data_dir)
+            place = self._place()
+            assert place is not None
+        if not FlatCache.exists(place):
+            self._encode(place, progress)
+        return place
 
-    def provenance(self) -> dict[str, str]:
-        """See `Task.provenance`."""
-        facts = self._opened().facts
-        return {
-            # Both archives hold the same reviews: the fingerprint tells, not the wrapping.
-            "source": "IMDB reviews",
-            "archive": str(facts["archive"]),
-            "validation": f"{self.num_validation:,} of the training reviews, stratified, "
-            f"seed {self.validation_seed}",
-        }
+    def about(self) -> About:
+        """See `Task.about`."""
+        training = _NUM_TRAINING - self.num_validation
+        return About(
+            f"IMDB reviews, {ARCHIVE_NAME}",
+            "no license; cite Maas et al. 2011",
+            {"train": training, "validation": self.num_validation, "test": _NUM_TRAINING},
+        )
 
     def decode(self, example: Example) -> str:
         """See `Task.decode`: the text."""
         ids = example.inputs[0].astype(np.int64)
         return bytes((ids - 1).tolist()).decode("utf-8", errors="replace")
 
-    def _place(self, archive: Archive) -> Path:
-        key = f"{PREPARATION_VERSION} {archive.sha256} {self.num_validation} {self.validation_seed}"
-        return self.cache_dir / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    def _options(self) -> dict[str, Any]:
+        return {
+            "version": PREPARATION_VERSION,
+            "num_validation": self.num_validation,
+            "validation_seed": self.validation_seed,
+        }
 
-    def _find(self) -> Archive | None:
-        """Return which archive lies in ``data_dir``, by its size."""
+    def _place(self) -> Path | None:
         path = self.data_dir / ARCHIVE_NAME
-        if not path.exists():
-            return None
-        size = path.stat().st_size
-        for archive in KNOWN:
-            if size == archive.num_bytes:
-                return archive
-        expected = " or ".join(f"{archive.num_bytes:,} ({archive.name})" for archive in KNOWN)
-        raise UserError(
-            f"{path} has {size:,} bytes, expected {expected}; it is incomplete or another file: "
-            f"delete it to have it downloaded again, or get it from {URL}"
-        )
+        return self._place_for(identity_of(path, self.cache_dir)) if path.exists() else None
 
-    def _download(self) -> None:
-        """Put the official archive into ``data_dir``.
-
-        Raises:
-            UserError: There is no network, the server refuses, or the checksum differs.
-        """
-        target = self.data_dir / ARCHIVE_NAME
-        by_hand = (
-            f"put {ARCHIVE_NAME} ({OFFICIAL.num_bytes:,} bytes, from {URL}) into "
-            f"{self.data_dir} and run again, or name the folder that has it with data_dir="
-        )
-        # The library below retries for minutes before it gives up; ask once, briefly, first.
-        try:
-            request = urllib.request.Request(URL, method="HEAD")
-            urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise UserError(f"cannot download the IMDB reviews ({reason}): {by_hand}") from error
-        import tensorflow_datasets as tfds
-        from tensorflow_datasets.core import units
-        from tensorflow_datasets.core.download.checksums import UrlInfo
-        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-        known = UrlInfo(
-            size=units.Size(OFFICIAL.num_bytes), checksum=OFFICIAL.sha256, filename=ARCHIVE_NAME
-        )
-        try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
-                manager = tfds.download.DownloadManager(
-                    download_dir=folder, url_infos={URL: known}, dataset_name="text"
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
+        path = self.data_dir / ARCHIVE_NAME
+        reviews = _reviews(path, self.cache_dir, progress)
+        training, test = (reviews[split] for split in ("train", "test"))
+        labels = [label for _, label in training]
+        for label in (0, 1):
+            if labels.count(label) <= self.num_validation // 2:
+                raise UserError(
+                    f"{path} has {labels.count(label):,} training reviews of class {label}; "
+                    f"task.num_validation={self.num_validation} leaves none to train on"
                 )
-                Path(manager.download(URL)).replace(target)
-        except NonMatchingChecksumError as error:
-            raise UserError(f"the download failed (wrong checksum): {by_hand}") from error
-        except (OSError, tfds.download.DownloadError, ValueError) as error:
-            raise UserError(f"the download failed ({error}): {by_hand}") from error
-
-    def _prepare_from(self, archive: Archive, progress: ProgressCallback) -> Path:
-        place = self._place(archive)
-        if FlatCache.exists(place):
-            return place
-        path = self.data_dir / ARCHIVE_NAME
-        digest = sha256_of(path)
-        if digest != archive.sha256:
-            raise UserError(
-                f"{path} is damaged: its SHA-256 is {digest}, expected {archive.sha256}; delete "
-                f"it to have it downloaded again, or get it from {URL}"
+        held_out = _stratified(labels, self.num_validation, self.validation_seed)
+        splits: dict[Split, list[tuple[bytes, int]]] = {
+            "train": [row for row, out in zip(training, held_out, strict=True) if not out],
+            "validation": [row for row, out in zip(training, held_out, strict=True) if out],
+            "test": test,
+        }
+        digest = identity_of(path, self.cache_dir)
+        names = {archive.sha256: archive.name for archive in KNOWN}
+        facts: dict[str, Any] = {
+            # Whatever it was packed in: the fingerprint tells the reviews.
+            "source": "IMDB reviews",
+            "options": self._options(),
+            "details": {
+                "archive": names.get(digest, "unknown archive"),
+                "archive_sha256": digest,
+                "validation": f"{self.num_validation:,} of the training reviews, stratified, "
+                f"seed {self.validation_seed}",
+            },
+        }
+        content = content_digest(reviews)
+        if content != OFFICIAL_CONTENT:
+            facts["unofficial"] = (
+                f"{path.name} does not hold the official reviews: {len(training):,} training and "
+                f"{len(test):,} test reviews, SHA-256 of their content {content[:16]}..., "
+                f"expected {_NUM_TRAINING:,}, {_NUM_TRAINING:,} and "
+                f"{OFFICIAL_CONTENT[:16]}...; get it from {URL}"
             )
-        with _reviews(path, self.cache_dir, progress) as reviews:
-            training, test = (reviews[split] for split in ("train", "test"))
-            held_out = _stratified(
-                [label for _, label in training], self.num_validation, self.validation_seed
-            )
-            splits: dict[Split, list[tuple[bytes, int]]] = {
-                "train": [row for row, out in zip(training, held_out, strict=True) if not out],
-                "validation": [row for row, out in zip(training, held_out, strict=True) if out],
-                "test": test,
-            }
-            write(
-                place,
-                {split: _chunks(rows) for split, rows in splits.items()},
-                {"archive": archive.name, "archive_sha256": archive.sha256},
-            )
-        return place
+        write(place, {split: _chunks(rows) for split, rows in splits.items()}, facts)
 
 
-@contextmanager
+def download_archive(data_dir: Path) -> None:
+    """Put the official archive of the reviews into a folder.
+
+    Raises:
+        UserError: There is no network, the server refuses, or the checksum differs.
+    """
+    download(
+        URL,
+        data_dir / ARCHIVE_NAME,
+        what="the IMDB reviews",
+        num_bytes=OFFICIAL.num_bytes,
+        sha256=OFFICIAL.sha256,
+    )
+
+
+def content_digest(reviews: Mapping[str, list[tuple[bytes, int]]]) -> str:
+    """Return a SHA-256 (hex) of the labeled reviews, whatever they were packed in."""
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        for text, label in reviews[split]:
+            digest.update(b"%s %d %d\n%s" % (split.encode(), label, len(text), text))
+    return digest.hexdigest()
+
+
 def _reviews(
     path: Path, cache_dir: Path, progress: ProgressCallback
-) -> Iterator[dict[str, list[tuple[bytes, int]]]]:
+) -> dict[str, list[tuple[bytes, int]]]:
     """Read the labelled reviews through tensorflow-datasets, in the order of their file names.
 
     Raises:
-        UserError: The disk is full.
+        UserError: The archive is broken, holds what is no review, or the disk is full.
     """
-    import tensorflow_datasets as tfds
-
     from lra_tasks._imdb_builder import NUM_LABELLED, LraImdb
 
-    with _quiet(tfds):
-        folder = None
-        try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.mkdtemp(dir=cache_dir, prefix=".tfds-", suffix=".partial")
-            builder = LraImdb(data_dir=folder, file_format="array_record")
-            builder.count = lambda done: progress(Progress("reading reviews", done, NUM_LABELLED))
-            config = tfds.download.DownloadConfig(manual_dir=str(path.parent))
-            builder.download_and_prepare(download_config=config)
-            yield {split: _rows(builder, split) for split in ("train", "test")}
-        except OSError as error:
-            raise UserError(
-                f"cannot prepare the reviews in {cache_dir}: {error.strerror or error}; free some "
-                f"space or choose another folder with cache_dir="
-            ) from error
-        finally:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+    def make(folder: str) -> LraImdb:
+        builder = LraImdb(data_dir=folder, file_format="array_record")
+        builder.count = lambda done: progress(Progress("reading reviews", done, NUM_LABELLED))
+        return builder
 
-
-def _rows(builder: Any, split: str) -> list[tuple[bytes, int]]:
-    source = builder.as_data_source(split=split)
-    # Some formats of the library lose examples without a word; count what can really be read.
-    assert len(source) == builder.info.splits[split].num_examples == _NUM_TRAINING
-    rows = []
-    for start in range(0, len(source), _READ_AT_ONCE):
-        rows += source.__getitems__(list(range(start, min(start + _READ_AT_ONCE, len(source)))))
-    rows.sort(key=lambda row: row["id"])
-    return [(row["text"], int(row["label"])) for row in rows]
-
-
-@contextmanager
-def _quiet(tfds: Any) -> Iterator[None]:
-    """Silence the library, which prints to stdout: progress is shown in one way only."""
-    tfds.disable_progress_bar()
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
-        tfds.enable_progress_bar()
+    reviews = {}
+    with prepared(make, archive=path, cache_dir=cache_dir) as builder:
+        for split in ("train", "test"):
+            rows = sorted(rows_of(builder, split), key=lambda row: str(row["id"]))
+            reviews[split] = [(row["text"], int(row["label"])) for row in rows]
+    return reviews
 
 
 def _stratified(labels: list[int], number: int, seed: int) -> list[bool]:
@@ -306,7 +258,6 @@ def _chunks(rows: list[tuple[bytes, int]]) -> Iterator[Chunk]:
     for start in range(0, len(rows), _READ_AT_ONCE):
         some = rows[start : start + _READ_AT_ONCE]
         data = np.frombuffer(b"".join(text for text, _ in some), np.uint8)
-        # UTF-8 has no byte 255, so that byte + 1 still fits into a byte.
-        assert data.max() < 255, "a review is not UTF-8"
+        # UTF-8 has no byte 255, so that byte + 1 still fits into a byte; the builder checks it.
         lengths = np.array([len(text) for text, _ in some], np.int64)
         yield Chunk(data + np.uint8(1), lengths, np.array([label for _, label in some], np.int64))
