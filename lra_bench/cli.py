@@ -7,13 +7,16 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lra_bench.config import Composed
     from lra_bench.record import RunRecord
+    from lra_bench.types import Split, Task
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_PREEMPTED = 1, 2, 130, 143
 
@@ -26,7 +29,7 @@ lra-bench: a benchmark for encoders of long sequences
 
 verbs
   run          train a model on a task, choose by validation, test once, write a record
-  data         prepare, verify or show the data of a task
+  data         show, prepare or verify the data of the tasks
   ls           list tasks, models, settings, objectives
   leaderboard  make the tables from the records
   completion   print what makes a shell complete groups, options and keys
@@ -61,18 +64,28 @@ A run that was interrupted goes on when the same line is given again.
 """
 
 _DATA = """\
-usage: lra-bench data prepare|verify|show task=TASK [KEY=VALUE ...] [--config-dir DIR]
+usage: lra-bench data prepare|verify|show [task=TASK] [KEY=VALUE ...] [--config-dir DIR]
 
-  prepare   find, download or generate the data and put them into the cache
-  verify    read the prepared data again and compare with what was written down about them
-  show      print an example as a person can read it, with its label and length
+  show               a table of all tasks: sizes, where the data come from, what is prepared
+  show task=TASK     an example, its label, and how long the examples of the split are
+  prepare task=TASK  find, download or generate the data and put them into the cache
+  verify [task=TASK] read prepared data again and compare with what was written down about them;
+                     without a task, all that are prepared
 
-  lra-bench data prepare task=listops
+  lra-bench data show
   lra-bench data prepare task=text data_dir=$HOME/datasets
   lra-bench data show task=listops split=test index=3
+  lra-bench data show task=image split=train count=16 --save sheet.png
+
+  split=test  train, validation or test
+  index=0     the first example to show
+  count=1     how many; 16 for a sheet
+  --save      a file in the place of the terminal: .png for pictures in rows, .txt for what is
+              printed; a file that is there is replaced
 
 Raw files are looked for in data_dir (default: $LRA_BENCH_DATA, else the user's cache folder);
 prepared data go to cache_dir (default: $LRA_BENCH_CACHE, else the user's cache folder).
+Exit code 1: verify found something.
 """
 
 _LS = """\
@@ -129,7 +142,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as error:
         number = getattr(error, "signal_number", signal.SIGINT)
-        print("\ninterrupted; the same line goes on from here", file=sys.stderr)
+        # A run goes on where it was; data that were not ready are begun again.
+        print("\ninterrupted; give the same line again to go on", file=sys.stderr)
         return EXIT_PREEMPTED if number == signal.SIGTERM else EXIT_INTERRUPTED
     except OSError as error:
         # An unreadable file, a full disk: the system's own words name the file.
@@ -276,8 +290,11 @@ def _report(record: RunRecord, results_dir: str) -> None:
     print(
         f"{record.model} on {record.task}, setting {record.setting}, seed {record.seed}: "
         f"test accuracy {right / number:.2%} ({right:,} of {number:,}; always answering the most "
-        f"frequent class: {record.majority_baseline:.2%})\nrecord: {path}"
+        f"frequent class: {record.majority_baseline:.2%})"
     )
+    if "warning" in record.data or "note" in record.data:
+        print(f"data: {record.data.get('source', 'unknown')}")
+    print(f"record: {path}")
 
 
 def _print_config(composed: Composed) -> int:
@@ -298,66 +315,233 @@ def _make_importable(config_dirs: Sequence[Path]) -> None:
             sys.path.append(str(folder.resolve()))
 
 
-def _data(words: Sequence[str]) -> int:
-    from lra_bench.config import compose
-    from lra_bench.paths import conf_dir
-    from lra_bench.runner import build_task
-    from lra_bench.tracking import ConsoleTracker
-    from lra_bench.types import SPLITS, Progress, Split
+# What `data show` takes beside the keys of a run.
+_CHOOSING = ("split=", "index=", "count=")
+_MAX_SHOWN = 1_000
+_SHOWN_ON_A_SHEET = 16
 
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Which examples to show, and where to: None for the default, or the terminal."""
+
+    split: Split
+    index: int
+    count: int | None
+    save: Path | None
+
+
+def _data(words: Sequence[str]) -> int:
     parser = _Parser()
     parser.add_argument("--config-dir", action="append", default=[], type=Path)
+    parser.add_argument("--save", type=Path)
     parser.add_argument("words", nargs="*")
     asked = parser.parse_intermixed_args(words)
     actions = ("prepare", "verify", "show")
     if not asked.words or asked.words[0] not in actions:
         raise _Mistake(f"data takes one of {', '.join(actions)} (lra-bench data --help)")
     action, rest = asked.words[0], asked.words[1:]
-    shown: dict[str, str] = {"split": "test", "index": "0"}
+    choosing = [word for word in rest if action == "show" and word.startswith(_CHOOSING)]
     if action == "show":
-        for word in [word for word in rest if word.split("=")[0] in shown and "=" in word]:
-            key, value = word.split("=", 1)
-            shown[key] = value
-            rest.remove(word)
-    split: Split = shown["split"]  # type: ignore[assignment]
-    if split not in SPLITS or not shown["index"].isdecimal():
-        raise _Mistake(
-            f"split={split} must be one of {', '.join(SPLITS)} and index={shown['index']} a number"
-        )
+        rest = [word for word in rest if word not in choosing]
+    elif asked.save is not None:
+        raise _Mistake(f"--save {asked.save} belongs to `lra-bench data show`")
+    chosen = _choose(choosing, asked.save)
     _make_importable(asked.config_dir)
+    if action == "prepare":
+        return _prepare(_task_of(rest, asked.config_dir)[1])
+    if any(word.startswith("task=") for word in rest):
+        task = _task_of(rest, asked.config_dir)[1]
+        return _show(task, chosen) if action == "show" else _verify_one(task)
+    needing = [*choosing, *(word for word in rest if word.startswith("task."))]
+    if needing or asked.save is not None:
+        raise _Mistake(f"{needing[0] if needing else '--save'} needs task= beside it")
+    return _every_task(action, rest, asked.config_dir)
+
+
+def _choose(words: Sequence[str], save: Path | None) -> _Chosen:
+    """Read which examples are wanted, and find out at once whether they could be saved."""
+    from lra_bench.types import SPLITS
+
+    given = dict(word.split("=", 1) for word in words)
+    split, index, count = given.get("split", "test"), given.get("index"), given.get("count")
+    for name, value in (("index", index), ("count", count)):
+        if value is not None and not value.isdecimal():
+            raise _Mistake(f"{name}={value} is not a whole number")
+    chosen: Split | None = next((known for known in SPLITS if known == split), None)
+    if chosen is None:
+        raise _Mistake(f"split={split} is not one of {', '.join(SPLITS)}")
+    if count is not None and not 1 <= int(count) <= _MAX_SHOWN:
+        raise _Mistake(f"count={count} must lie between 1 and {_MAX_SHOWN:,}")
+    if save is not None:
+        from lra_bench.show import check_target
+
+        check_target(save)
+    return _Chosen(chosen, int(index or 0), None if count is None else int(count), save)
+
+
+def _task_of(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[Composed, Task]:
+    from lra_bench.config import compose
+    from lra_bench.paths import conf_dir
+    from lra_bench.runner import build_task
+
     # A task is not composed alone: its options come from the setting too.
-    composed = compose(
-        ["model=transformer", *rest], conf_dir=conf_dir(), config_dirs=asked.config_dir
-    )
-    task = build_task(composed)
-    console = ConsoleTracker()
+    composed = compose(["model=transformer", *words], conf_dir=conf_dir(), config_dirs=config_dirs)
+    return composed, build_task(composed)
 
-    def show(progress: Progress) -> None:
-        console.progress(progress.what, progress.done, progress.total, None)
 
-    task.prepare(show)
+def _every_task(action: str, words: Sequence[str], config_dirs: Sequence[Path]) -> int:
+    """Show the table of all tasks, or verify those that are prepared."""
+    from lra_bench.config import ConfigError, options
+    from lra_bench.paths import conf_dir, default_cache_dir, default_data_dir
+    from lra_bench.show import Screen, Summary, summarize, table_of
+    from lra_bench.types import UserError
+
+    summaries, tasks = [], []
+    problems: dict[str, str] = {}
+    folders = default_data_dir(), default_cache_dir()
+    for name in options("task", conf_dir=conf_dir(), config_dirs=config_dirs):
+        try:
+            composed, task = _task_of([*words, f"task={name}"], config_dirs)
+        except (ConfigError, UserError) as error:
+            problems[name] = str(error)
+            summaries.append(Summary(name, prepared="broken", notes=[f"problem: {error}"]))
+            continue
+        folders = (
+            composed.config["data_dir"] or folders[0],
+            composed.config["cache_dir"] or folders[1],
+        )
+        summaries.append(summarize(name, task))
+        if summaries[-1].prepared not in ("no", "-"):
+            tasks.append(task)
+    if problems and len(problems) == len(summaries):
+        # No task is to blame, but what was asked for.
+        raise _Mistake(next(iter(problems.values())))
     if action == "verify":
-        bad = 0
-        for found in task.verify():
-            bad += found.problem is not None
-            console.message(f"{'BAD ' if found.problem else 'ok  '}{found.what}")
-            if found.problem:
-                console.message(f"    {found.problem}")
-        return EXIT_FAILED if bad else 0
-    if action == "show":
-        examples, index = task.examples(split), int(shown["index"])
-        if index >= len(examples):
-            raise _Mistake(f"index={index}: {split} has {len(examples):,} examples")
-        example = examples[index]
-        lengths = ", ".join(f"{len(tokens):,}" for tokens in example.inputs)
-        print(task.decode(example))
-        print(f"\nlabel {example.label}, length {lengths} tokens, {split} example {index}")
-        return 0
-    for key, value in task.provenance().items():
+        return _verify(tasks, problems, folders[1])
+    print(table_of(summaries, Screen.of(sys.stdout).width))
+    print(f"raw files: {folders[0]}; prepared data: {folders[1]}")
+    print("lra-bench data prepare task=NAME makes one ready, data show task=NAME shows examples")
+    return 0
+
+
+def _prepare(task: Task) -> int:
+    from lra_bench.runner import shown_on
+    from lra_bench.show import in_bytes, size_of
+    from lra_bench.tracking import ConsoleTracker, duration
+    from lra_bench.types import SPLITS
+
+    console = ConsoleTracker()
+    was_ready, started = task.is_prepared(), time.monotonic()
+    task.prepare(shown_on(console))
+    taken = duration(time.monotonic() - started)
+    console.message("already prepared" if was_ready else f"prepared in {taken}")
+    for key, value in _without_warning(task).items():
         print(f"{key}: {value}")
     for name in SPLITS:
         print(f"{name}: {len(task.examples(name)):,} examples")
     print(f"sha256: {task.fingerprint()}")
+    if (folder := task.folder()) is not None:
+        print(f"folder: {folder}\nsize: {in_bytes(size_of(folder))}")
+    return 0
+
+
+def _without_warning(task: Task) -> dict[str, str]:
+    """Return the provenance of a task; what everybody must know goes to stderr."""
+    found = task.provenance()
+    if "warning" in found:
+        print(f"warning: {found.pop('warning')}", file=sys.stderr)
+    return found
+
+
+def _verify_one(task: Task) -> int:
+    from lra_bench.runner import shown_on
+    from lra_bench.tracking import ConsoleTracker
+
+    # What cannot be had is a mistake; what is there and is broken has been found.
+    if not task.is_prepared():
+        console = ConsoleTracker()
+        task.prepare(shown_on(console))
+        console.clear()
+    return _verify([task], {}, "")
+
+
+def _verify(tasks: Sequence[Task], unbuilt: Mapping[str, str], cache_dir: str) -> int:
+    """Read all data of prepared tasks again, and say what was found.
+
+    Args:
+        tasks: The prepared ones.
+        unbuilt: Why others could not be asked, by name.
+        cache_dir: For the message if there is none.
+    """
+    from lra_bench.show import in_bytes, size_of
+    from lra_bench.tracking import ConsoleTracker
+    from lra_bench.types import UserError, Verification
+
+    if not tasks and not unbuilt:
+        print(f"no task is prepared in {cache_dir}; lra-bench data prepare task=NAME does it")
+        return 0
+    console = ConsoleTracker()
+
+    def findings(task: Task) -> Iterator[Verification]:
+        try:
+            task.prepare()
+            yield from task.verify()
+        except UserError as error:
+            yield Verification("reading", str(error))
+
+    checks, problems = len(unbuilt), [*unbuilt]
+    for name, problem in unbuilt.items():
+        console.message(f"{name}\nBAD building it\n    {problem}")
+    for task in tasks:
+        folder = task.folder()
+        where = "" if folder is None else f", {in_bytes(size_of(folder))} in {folder}"
+        console.message(f"{task.spec.name}{where}")
+        for found in findings(task):
+            checks += 1
+            console.message(f"{'BAD ' if found.problem else 'ok  '}{found.what}")
+            if found.problem:
+                problems.append(task.spec.name)
+                console.message(f"    {found.problem}")
+    names = ", ".join([*unbuilt, *(task.spec.name for task in tasks)])
+    bad = f"{len(problems)} bad ({', '.join(dict.fromkeys(problems))})"
+    print(f"verified {names}: {checks} checks, {bad if problems else 'all good'}")
+    return EXIT_FAILED if problems else 0
+
+
+def _show(task: Task, chosen: _Chosen) -> int:
+    """Show examples of a split, and what is counted over all of it."""
+    from lra_bench import show
+    from lra_bench.runner import shown_on
+    from lra_bench.tracking import ConsoleTracker
+    from lra_bench.types import Task
+
+    split, name, save = chosen.split, task.spec.name, chosen.save
+    wants_pictures = save is not None and save.suffix == ".png"
+    no_pictures = f"the examples of {name} are no pictures; save them as .txt"
+    if wants_pictures and type(task).picture is Task.picture:
+        raise _Mistake(no_pictures)
+    console = ConsoleTracker()
+    progress = shown_on(console)
+    task.prepare(progress)
+    console.clear()
+    _without_warning(task)
+    examples = task.examples(split)
+    if chosen.index >= len(examples):
+        raise _Mistake(f"index={chosen.index}: {split} has {len(examples):,} examples")
+    number = chosen.count or (_SHOWN_ON_A_SHEET if wants_pictures else 1)
+    selection = show.select(task, examples, split, chosen.index, number)
+    if wants_pictures and not selection.pictures:
+        raise _Mistake(no_pictures)
+    if save is None:
+        print(show.as_text(selection, show.Screen.of(sys.stdout)))
+    else:
+        text = f"{show.as_text(selection, show.Screen())}\n".encode()
+        show.save(save, show.as_sheet(selection) if wants_pictures else text)
+        print(f"saved {len(selection.indices)} of {len(examples):,} {split} examples to {save}")
+    statistics = show.statistics_of(examples, progress)
+    console.clear()
+    print(f"\n{show.overview_of(statistics, split, task.spec, show.Screen.of(sys.stdout))}")
     return 0
 
 

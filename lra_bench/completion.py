@@ -39,6 +39,16 @@ _WORDS = {
     "completion": tuple(_SCRIPTS),
 }
 _COMPOSED = ("run", "data")
+# What a verb takes beside the keys of a run.
+_OPTIONS = {
+    "run": ("-m", "--multirun", "--config-dir", "--cfg"),
+    "data": ("--config-dir",),
+    "data show": ("--config-dir", "--save"),
+}
+# Keys of `data show`.
+_SHOWING = ("split", "index", "count")
+# The word after these is a path, which the shell completes itself.
+_BEFORE_PATHS = ("--config-dir", "--save")
 
 
 def main(words: Sequence[str]) -> int:
@@ -67,9 +77,24 @@ def complete(line: str) -> list[str]:
     found = [
         choice for choice in _WORDS.get(verb, ()) if len(words) == 3 and choice.startswith(word)
     ]
-    if verb in _COMPOSED:
-        found += _of_hydra(words[2:], word)
-    return found
+    if verb not in _COMPOSED or (verb == "data" and len(words) == 3):
+        return found
+    if words[-2] in _BEFORE_PATHS:
+        return []
+    shows = words[1:3] == ["data", "show"]
+    if word.startswith("-"):
+        known = _OPTIONS["data show" if shows else verb]
+        return [option for option in known if option.startswith(word)]
+    key, equals, value = word.partition("=")
+    if shows and equals and key in _SHOWING:
+        from lra_bench.types import SPLITS
+
+        choices = SPLITS if key == "split" else ()
+        return [f"{key}={choice}" for choice in choices if choice.startswith(value)]
+    if shows and not equals:
+        found += [f"{name}=" for name in _SHOWING if name.startswith(word)]
+        words = [item for item in words if item.split("=")[0] not in _SHOWING]
+    return found + _of_hydra(words[2:], word)
 
 
 def _of_hydra(words: Sequence[str], word: str) -> list[str]:

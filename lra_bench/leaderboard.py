@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from lra_bench.types import UserError
 CELL = ("setting", "task", "model", "objective", "data")
 # The numbers of these settings mean nothing.
 _LEFT_OUT = ("smoke",)
-# The tasks of the two averages that papers print; an average needs all of its tasks.
+# The tasks of the two averages that papers print; an average needs all of its tasks, each on one
+# set of data that carries no warning.
 _AVERAGES = {
     "avg5": ("listops", "text", "retrieval", "image", "pathfinder"),
     "avg6": ("listops", "text", "retrieval", "image", "pathfinder", "pathx"),
@@ -74,6 +76,7 @@ def runs_table(all_records: Iterable[RunRecord]) -> pd.DataFrame:
 
 _COLUMNS = (
     *CELL,
+    "warning",
     "seed",
     "status",
     "test_accuracy",
@@ -94,7 +97,8 @@ _COLUMNS = (
 
 def _row(record: RunRecord) -> dict[str, Any]:
     row = {name: getattr(record, name, None) for name in _COLUMNS}
-    row["data"] = record.data.get("source", "")
+    row["data"] = _data_name(record)
+    row["warning"] = _warning(record)
     for split in ("test", "validation"):
         sums = getattr(record, split)
         row[f"{split}_accuracy"] = None if sums is None else records.accuracy(sums)
@@ -107,6 +111,19 @@ def _row(record: RunRecord) -> dict[str, Any]:
     return row
 
 
+def _data_name(record: RunRecord) -> str:
+    """Return the name of the data in tables: two sets that are not the official one differ."""
+    name = str(record.data.get("source", ""))
+    if "warning" in record.data and record.data_sha256:
+        name += f", SHA-256 {record.data_sha256[:8]}"
+    return name
+
+
+def _warning(record: RunRecord) -> str:
+    """Return why the data are not the set that the task's name promises, or nothing."""
+    return str(record.data.get("warning", record.data.get("note", "")))
+
+
 def cells_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row a cell: counts, mean and spread, full precision."""
     rows = []
@@ -116,6 +133,7 @@ def cells_table(runs: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(CELL, key, strict=True)),
+                "warning": "; ".join(sorted(set(group["warning"]) - {""})),
                 "num_runs": len(group),
                 "num_completed": len(completed),
                 "num_failed": int((group["status"] == "failed").sum()),
@@ -157,7 +175,7 @@ def refuse_mixed_cells(all_records: Sequence[RunRecord]) -> tuple[list[RunRecord
     """
     cells: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in all_records:
-        key = (*(getattr(record, name) for name in CELL[:-1]), record.data.get("source", ""))
+        key = (*(getattr(record, name) for name in CELL[:-1]), _data_name(record))
         cells.setdefault(key, []).append(record)
     sound, complaints = [], []
     for key, members in sorted(cells.items()):
@@ -204,11 +222,13 @@ def markdown(cells: pd.DataFrame) -> str:
         parts.append(f"## Setting {setting}\n")
         if overview := _overview(of_setting):
             parts.append(overview)
+        titles = _titles(of_setting)
         for (task, data), of_task in of_setting.groupby(["task", "data"], sort=True):
-            parts.append(f"### {task}\n")
+            parts.append(f"### {titles[str(task), str(data)]}\n")
             parts.append(_task_table(of_task))
             baseline = of_task["majority_baseline"].dropna()
             notes = [f"Data: {data}."]
+            notes += [f"**{warning}.**" for warning in sorted(set(of_task["warning"]) - {""})]
             if len(baseline):
                 notes.append(
                     f"Always answering the most frequent class: {float(baseline.iloc[0]):.2%}."
@@ -264,28 +284,54 @@ def _task_table(cells: pd.DataFrame) -> str:
     return _table(rows, left=1)
 
 
+def _titles(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return what to call each task and its data: the task, and the data unless they are plain."""
+    names = sorted(set(zip(cells["task"], cells["data"], strict=True)))
+    warned = cells[cells["warning"] != ""]
+    marked = set(zip(warned["task"], warned["data"], strict=True))
+    times = Counter(task for task, _ in names)
+    return {
+        (task, data): f"{task} [{data}]" if times[task] > 1 or (task, data) in marked else task
+        for task, data in names
+    }
+
+
 def _overview(cells: pd.DataFrame) -> str:
-    """Return one line a model, one column a task; empty where there is one task only."""
-    tasks = sorted(set(cells["task"]))
-    if len(tasks) < 2:
+    """Return one line a model, one column a task and its data; empty where there is one only."""
+    titles = _titles(cells)
+    if len(titles) < 2:
         return ""
-    averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(tasks)}
+    # Only what needs no brackets enters an average.
+    plain = {task: data for (task, data), title in titles.items() if title == task}
+    averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(plain)}
     rows = []
     for model in sorted({_name(row) for row in cells.to_dict("records")}):
-        mine: dict[str, Any] = {}
-        for row in cells.to_dict("records"):
-            if _name(row) == model:
-                # The same task on other data is another cell: both stand below, none here.
-                mine[row["task"]] = None if row["task"] in mine else row
-        mine = {task: row for task, row in mine.items() if row is not None}
+        mine = {
+            titles[row["task"], row["data"]]: row
+            for row in cells.to_dict("records")
+            if _name(row) == model
+        }
         line = {"model": model}
-        line |= {task: _accuracy(mine[task]) if task in mine else "" for task in tasks}
+        line |= {
+            title: _accuracy(mine[title]) if title in mine else "" for title in titles.values()
+        }
         for name, needed in averages.items():
             means = [mine[task]["test_accuracy_mean"] for task in needed if task in mine]
             whole = len(means) == len(needed) and not any(pd.isna(mean) for mean in means)
             line[name] = f"{100 * sum(means) / len(means):.2f}" if whole else ""
         rows.append(line)
-    return _table(rows, left=1)
+    notes = []
+    if plain:
+        named = "; of ".join(f"{task}: {data}" for task, data in plain.items())
+        notes.append(f"Data of {named}.")
+    every = {task for task, _ in titles}
+    for name, needed in _AVERAGES.items():
+        if set(needed) <= every and name not in averages:
+            barred = [
+                title for (task, _), title in titles.items() if task in set(needed) - set(plain)
+            ]
+            notes.append(f"No {name}: it may not hold {', '.join(barred)}.")
+    return "\n".join([_table(rows, left=1), *([" ".join(notes) + "\n"] if notes else [])])
 
 
 def _table(rows: list[dict[str, Any]], *, left: int) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import time
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What it would log about a class that cannot be imported is in the error already.
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
+
 
 @dataclass(frozen=True)
 class _Parts:
@@ -81,7 +85,7 @@ def run(composed: Composed) -> RunRecord:
     results_dir = Path(config["results_dir"])
     _check_writable(results_dir)
     with Interrupt() as interrupt:
-        parts.task.prepare(_shown(console, interrupt))
+        parts.task.prepare(shown_on(console, interrupt.check))
         record = _begin(composed, parts)
         path = record.path(results_dir)
         done = _finished(path)
@@ -379,12 +383,17 @@ def _check_writable(results_dir: Path) -> None:
         ) from error
 
 
-def _shown(console: Tracker, interrupt: Interrupt) -> ProgressCallback:
-    """Return a callback that shows progress and lets a signal stop the work."""
+def shown_on(console: Tracker, check: Callable[[], None] = lambda: None) -> ProgressCallback:
+    """Return a callback that shows progress and the time left.
+
+    Args:
+        console: Where to show it.
+        check: Called every time; may raise, to stop the work.
+    """
     started: dict[str, tuple[float, int]] = {}
 
     def show(progress: Progress) -> None:
-        interrupt.check()
+        check()
         began, first = started.setdefault(progress.what, (time.monotonic(), progress.done))
         left = None
         if progress.done > first:

@@ -132,9 +132,14 @@ class ConsoleTracker(Tracker):
 
     def message(self, text: str) -> None:
         """See `Tracker`."""
-        erased = "\r" + " " * self.width + "\r" if self.width else ""
-        self.width = 0
-        self._write(f"{erased}{text}\n")
+        self.clear()
+        self._write(f"{text}\n")
+
+    def clear(self) -> None:
+        """Erase the line that moves, before something else is printed."""
+        if self.width:
+            self._write("\r" + " " * self.width + "\r")
+            self.width = 0
 
     def _write(self, text: str) -> None:
         # A terminal that has gone, or a closed pipe, must not end a run of hours.

@@ -17,6 +17,7 @@ from lra_bench import record as records
 from lra_bench.cli import main
 
 Cli = list[str]
+TASKS = Path(__file__).parents[1] / "conf/task"
 
 
 @pytest.fixture
@@ -184,8 +185,22 @@ def test_mistakes_are_one_clear_line(
         (["data"], "prepare, verify, show"),
         (["data", "prepare"], "task= is missing"),
         (["data", "prepare", "task=listop"], "did you mean listops?"),
-        (["data", "show", "task=listops", "split=val"], "split=val"),
+        (["data", "show", "task=listops", "split=val"], "train, validation, test"),
         (["data", "show", "task=listops", "index=x"], "index=x"),
+        (["data", "show", "task=listops", "index"], "cannot read 'index'"),
+        (["data", "show", "task=listops", "count=0"], "between 1 and 1,000"),
+        (["data", "show", "task=listops", "count=9999"], "between 1 and 1,000"),
+        (["data", "show", "task=listops", "--save"], "expected one argument"),
+        (["data", "show", "task=listops", "--save", "x.jpg"], ".png (pictures) or .txt"),
+        (["data", "show", "task=listops", "--save", "nowhere/x.txt"], "nowhere/x.txt"),
+        (["data", "show", "task=listops", "--save", "x.png"], "save them as .txt"),
+        (["data", "show", "split=train"], "split=train needs task="),
+        (["data", "show", "task.seed=1"], "task.seed=1 needs task="),
+        (["data", "show", "--save", "x.txt"], "--save needs task="),
+        (["data", "show", "setting=cpuu"], "did you mean cpu?"),
+        (["data", "verify", "setting=cpuu"], "did you mean cpu?"),
+        (["data", "verify", "task=listops", "index=3"], "no option 'index'"),
+        (["data", "prepare", "task=listops", "--save", "x.txt"], "lra-bench data show"),
         (["ls", "everything"], "everything"),
         (["leaderboard", "nowhere"], "nowhere is not a folder"),
         (["leaderboard", "--outt", "x"], "--outt"),
@@ -415,8 +430,19 @@ def test_the_data_verb(cache_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     task = ["task=listops", "setting=smoke", f"cache_dir={cache_dir}"]
     assert main(["data", "prepare", *task]) == 0
     assert "train: 200 examples" in capsys.readouterr().out
+    assert main(["data", "prepare", *task]) == 0
+    again = capsys.readouterr()
+    assert again.err == "already prepared\n"
+    lines = dict(line.split(": ", 1) for line in again.out.splitlines())
+    assert list(lines)[:4] == ["source", "train", "validation", "test"]
+    assert Path(lines["folder"]).parent == cache_dir
+    assert len(lines["sha256"]) == 64
+    assert lines["size"].endswith(" kB")
     assert main(["data", "verify", *task]) == 0
-    assert "BAD" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out == "verified listops: 6 checks, all good\n"
+    assert said.err.count("\nok  ") == 6
+    assert "BAD" not in said.err
     assert main(["data", "show", *task, "split=train", "index=7"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("[M") or shown.startswith("[S")
@@ -467,13 +493,26 @@ def test_help_imports_nothing_heavy(words: Cli) -> None:
         ("lra-bench r", ["run"]),
         ("lra-bench data v", ["verify"]),
         ("lra-bench ls mod", ["models"]),
-        ("lra-bench run task=", ["task=listops", "task=text"]),
+        ("lra-bench run task=", [f"task={path.stem}" for path in sorted(TASKS.glob("*.yaml"))]),
         ("lra-bench run model=e", ["model=ernie_sparse"]),
         ("lra-bench run task=text setting=l", ["setting=lra2020"]),
         ("lra-bench run train.num_s", ["train.num_steps="]),
         ("lra-bench run model=ernie_sparse model.blo", ["model.block_size="]),
         ("lra-bench run -m task=listops model=local model.mixer.b", ["model.mixer.block_size="]),
         ("lra-bench data show task=l", ["task=listops"]),
+        ("lra-bench data ", ["prepare", "verify", "show"]),
+        ("lra-bench data show sp", ["split="]),
+        (
+            "lra-bench data show task=listops split=",
+            ["split=train", "split=validation", "split=test"],
+        ),
+        ("lra-bench data show split=test index=3 task=l", ["task=listops"]),
+        ("lra-bench data show task=listops --s", ["--save"]),
+        ("lra-bench data show task=listops --save ", []),
+        ("lra-bench data show split=test task=listops task.num_te", ["task.num_test="]),
+        ("lra-bench data prepare task=l", ["task=listops"]),
+        ("lra-bench data verify --", ["--config-dir"]),
+        ("lra-bench run --c", ["--config-dir", "--cfg"]),
     ],
 )
 def test_completion(line: str, expected: list[str]) -> None:

@@ -218,6 +218,92 @@ def test_an_average_needs_all_of_its_tasks(tmp_path: Path) -> None:
     assert next(line for line in overview.splitlines() if "local" in line).count("50.00") == 4
 
 
+FIVE = ("listops", "text", "retrieval", "image", "pathfinder")
+
+
+def overview_of(text: str) -> list[str]:
+    return text.split("###")[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "marked"),
+    [
+        ("image", {"source": "CIFAR-10", "details": "x"}, ""),
+        (
+            "image",
+            {"source": "CIFAR-10 (JPEG copy)", "note": "its pixels are not the official ones"},
+            "image [CIFAR-10 (JPEG copy)]",
+        ),
+        (
+            "text",
+            {"source": "IMDB reviews, not the official set", "warning": "it has 9 reviews"},
+            "text [IMDB reviews, not the official set, SHA-256 0123abcd]",
+        ),
+    ],
+)
+def test_data_that_are_not_the_promised_are_marked_and_never_averaged(
+    tmp_path: Path, task: str, data: dict[str, str], marked: str
+) -> None:
+    made = [make(0, 1000, task=name) for name in FIVE if name != task]
+    made.append(make(0, 2000, task=task, data=data, data_sha256="0123abcd" * 8))
+    text, text_csv, code = table(tmp_path, *made)
+    overview = overview_of(text)
+    header = next(line for line in overview if line.startswith("| model"))
+    line = next(line for line in overview if line.startswith("| transformer"))
+    rows = list(csv.DictReader(text_csv.splitlines()))
+    (row,) = [row for row in rows if row["task"] == task]
+    reason = data.get("warning", data.get("note", ""))
+    assert code == 0
+    assert row["warning"] == reason
+    assert {row["warning"] for row in rows if row["task"] != task} == {""}
+    assert ("avg5" in header) == (not marked)
+    if not marked:
+        assert "60.00 |" in line
+        assert f"of {task}: {data['source']}" in text
+        return
+    assert f"| {marked} |".replace("|", "") in header.replace("|", "")
+    assert f"No avg5: it may not hold {marked}." in overview[-2]
+    assert f"\n### {marked}\n" in text
+    assert f"Data: {row['data']}. **{reason}.**" in text
+    assert data["source"] in row["data"]
+
+
+def test_unofficial_data_are_never_ranked_with_official_ones(tmp_path: Path) -> None:
+    warned = {"source": "official files, not the official set", "warning": "3 examples"}
+    text, _, code = table(
+        tmp_path,
+        make(0, 700),
+        make(0, 1900, model="local", data=warned, data_sha256="a" * 64),
+        make(0, 1800, model="third", data=warned, data_sha256="b" * 64),
+    )
+    assert code == 0
+    sections = text.split("### ")[1:]
+    names = ("transformer", "local", "third")
+    found = [[name for name in names if f"| {name} " in section] for section in sections]
+    assert sorted(found) == [["local"], ["third"], ["transformer"]]
+    # In the overview, too, each has a column of its own.
+    header = next(line for line in overview_of(text) if line.startswith("| model"))
+    assert header.count("not the official set, SHA-256") == 2
+
+
+def test_review_pairs_are_not_retrieval(tmp_path: Path) -> None:
+    made = [make(0, 1000, task=task) for task in (*FIVE, "pathx") if task != "retrieval"]
+    text, _, _ = table(tmp_path, *made, make(0, 2000, task="review_pairs"))
+    assert "avg" not in text
+    assert "review_pairs" in next(line for line in overview_of(text) if "| model" in line)
+
+
+def test_a_task_on_two_data_enters_no_average(tmp_path: Path) -> None:
+    made = [make(0, 1000, task=task) for task in FIVE]
+    other = make(1, 2000, model="local", data={"source": "official files"})
+    text, _, _ = table(tmp_path, *made, other)
+    overview = overview_of(text)
+    assert "listops [generated, seed 0]" in text
+    assert "listops [official files]" in text
+    barred = "listops [generated, seed 0], listops [official files]"
+    assert overview[-2].endswith(f"No avg5: it may not hold {barred}.")
+
+
 def test_tables_are_the_same_bytes_again(tmp_path: Path) -> None:
     first = table(tmp_path, make(2, 740), make(0, 700), make(1, 720, model="local"))
     assert first == table(tmp_path, out="again")
