@@ -15,6 +15,8 @@ the list of ids of each example and pads these, and once more from int64 arrays.
 time to fill as many bytes as the batches have, at the rate measured for a buffer of the mean size
 of a batch.
 
+Opening. A prepared ListOps of 100,000 examples, with its fingerprint; wall time.
+
 All sides take turns in one process with one thread; times are CPU seconds, ratios are between
 medians. The texts are the IMDB reviews if --data-dir or LRA_BENCH_DATA names a folder with
 their archive, else random letters of the same distribution of lengths.
@@ -43,10 +45,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lra_bench.data import Loader, TrainingPlan
-from lra_bench.types import Batch
+from lra_bench.types import SPLITS, Batch
 from lra_tasks import text
 from lra_tasks._cache import Chunk, FlatCache, FlatExamples, write
-from lra_tasks.listops import _chunk_of, encode
+from lra_tasks.listops import ListOps, _chunk_of, encode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -257,6 +259,26 @@ def epochs(examples: FlatExamples, batch_size: int, turns: int) -> list[dict[str
     return results
 
 
+def opening(folder: Path, turns: int) -> dict[str, Any]:
+    """Time how long a prepared task takes to open: all of ListOps, with its fingerprint."""
+    options: dict[str, Any] = {"data_dir": folder, "cache_dir": folder}
+    ListOps(**options).prepare()
+    taken = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        task = ListOps(**options)
+        task.prepare()
+        number = sum(len(task.examples(split)) for split in SPLITS)
+        task.fingerprint()
+        taken.append(1e3 * (time.perf_counter() - started))
+    median = statistics.median(taken)
+    print(
+        f"open a prepared task of {number:,} examples: {median:.0f} ms ({min(taken):.0f} to "
+        f"{max(taken):.0f})"
+    )
+    return {"what": "open a prepared task", "milliseconds": median}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -303,6 +325,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         examples = make_cache(Path(folder), rows)
         results += epochs(examples, asked.batch_size, asked.turns)
+        results.append(opening(Path(folder) / "listops", asked.turns))
     if asked.json:
         for result in results:
             result["texts"] = origin

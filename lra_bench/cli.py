@@ -70,7 +70,7 @@ usage: lra-bench data prepare|verify|show [task=TASK] [KEY=VALUE ...] [--config-
   show task=TASK     an example, its label, and how long the examples of the split are
   prepare task=TASK  find, download or generate the data and put them into the cache
   verify [task=TASK] read prepared data again and compare with what was written down about them;
-                     without a task, all that are prepared
+                     without a task, all that are prepared with the options given here, or none
 
   lra-bench data show
   lra-bench data prepare task=text data_dir=$HOME/datasets
@@ -80,8 +80,8 @@ usage: lra-bench data prepare|verify|show [task=TASK] [KEY=VALUE ...] [--config-
   split=test  train, validation or test
   index=0     the first example to show
   count=1     how many; 16 for a sheet
-  --save      a file in the place of the terminal: .png for pictures in rows, .txt for what is
-              printed; a file that is there is replaced
+  --save      a file in the place of the terminal: .png for pictures in rows, .txt for the
+              examples as text; a file that is there is replaced
 
 Raw files are looked for in data_dir (default: $LRA_BENCH_DATA, else the user's cache folder);
 prepared data go to cache_dir (default: $LRA_BENCH_CACHE, else the user's cache folder).
@@ -366,7 +366,7 @@ def _choose(words: Sequence[str], save: Path | None) -> _Chosen:
     given = dict(word.split("=", 1) for word in words)
     split, index, count = given.get("split", "test"), given.get("index"), given.get("count")
     for name, value in (("index", index), ("count", count)):
-        if value is not None and not value.isdecimal():
+        if value is not None and not (value.isdecimal() and len(value) < 19):
             raise _Mistake(f"{name}={value} is not a whole number")
     chosen: Split | None = next((known for known in SPLITS if known == split), None)
     if chosen is None:
@@ -462,7 +462,7 @@ def _verify_one(task: Task) -> int:
     if not task.is_prepared():
         console = ConsoleTracker()
         task.prepare(shown_on(console))
-        console.clear()
+        console.message("it was not prepared; it is now")
     return _verify([task], {}, "")
 
 
@@ -525,7 +525,7 @@ def _show(task: Task, chosen: _Chosen) -> int:
     progress = shown_on(console)
     task.prepare(progress)
     console.clear()
-    _without_warning(task)
+    origin = _without_warning(task)
     examples = task.examples(split)
     if chosen.index >= len(examples):
         raise _Mistake(f"index={chosen.index}: {split} has {len(examples):,} examples")
@@ -542,6 +542,12 @@ def _show(task: Task, chosen: _Chosen) -> int:
     statistics = show.statistics_of(examples, progress)
     console.clear()
     print(f"\n{show.overview_of(statistics, split, task.spec, show.Screen.of(sys.stdout))}")
+    if "source" in origin:
+        print(
+            "; ".join(
+                [f"data: {origin['source']}", *([origin["note"]] if "note" in origin else [])]
+            )
+        )
     return 0
 
 

@@ -24,6 +24,8 @@ from lra_bench.types import UserError
 CELL = ("setting", "task", "model", "objective", "data")
 # The numbers of these settings mean nothing.
 _LEFT_OUT = ("smoke",)
+# What the choice of the official files adds to a task's name.
+_OFFICIAL = "(source=official)"
 # The tasks of the two averages that papers print; an average needs all of its tasks, each on one
 # set of data that carries no warning.
 _AVERAGES = {
@@ -296,6 +298,11 @@ def _titles(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
     }
 
 
+def _base(task: str) -> str:
+    """Return a task's name for the averages: reading the official files is what they mean."""
+    return task.removesuffix(_OFFICIAL)
+
+
 def _overview(cells: pd.DataFrame) -> str:
     """Return one line a model, one column a task and its data; empty where there is one only."""
     titles = _titles(cells)
@@ -303,7 +310,9 @@ def _overview(cells: pd.DataFrame) -> str:
         return ""
     # Only what needs no brackets enters an average.
     plain = {task: data for (task, data), title in titles.items() if title == task}
-    averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(plain)}
+    # Of a task both generated and official, the official one counts.
+    columns = {_base(task): task for task in sorted(plain)}
+    averages = {name: needed for name, needed in _AVERAGES.items() if set(needed) <= set(columns)}
     rows = []
     for model in sorted({_name(row) for row in cells.to_dict("records")}):
         mine = {
@@ -316,7 +325,8 @@ def _overview(cells: pd.DataFrame) -> str:
             title: _accuracy(mine[title]) if title in mine else "" for title in titles.values()
         }
         for name, needed in averages.items():
-            means = [mine[task]["test_accuracy_mean"] for task in needed if task in mine]
+            used = [columns[task] for task in needed]
+            means = [mine[task]["test_accuracy_mean"] for task in used if task in mine]
             whole = len(means) == len(needed) and not any(pd.isna(mean) for mean in means)
             line[name] = f"{100 * sum(means) / len(means):.2f}" if whole else ""
         rows.append(line)
@@ -324,11 +334,13 @@ def _overview(cells: pd.DataFrame) -> str:
     if plain:
         named = "; of ".join(f"{task}: {data}" for task, data in plain.items())
         notes.append(f"Data of {named}.")
-    every = {task for task, _ in titles}
+    every = {_base(task) for task, _ in titles}
     for name, needed in _AVERAGES.items():
         if set(needed) <= every and name not in averages:
             barred = [
-                title for (task, _), title in titles.items() if task in set(needed) - set(plain)
+                title
+                for (task, _), title in titles.items()
+                if _base(task) in set(needed) - set(columns)
             ]
             notes.append(f"No {name}: it may not hold {', '.join(barred)}.")
     return "\n".join([_table(rows, left=1), *([" ".join(notes) + "\n"] if notes else [])])

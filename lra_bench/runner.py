@@ -470,8 +470,9 @@ def _train_and_test(
     if device.type == "cpu" and provenance.keep_freed_memory():
         record.device += ", freed memory kept"
     provenance.reset_peak_memory(device)
-    if "warning" in record.data:
-        parts.tracker.message(f"warning: {record.data['warning']}")
+    for kind in ("warning", "note"):
+        if kind in record.data:
+            parts.tracker.message(f"{kind}: {record.data['source']}: {record.data[kind]}")
 
     splits: dict[Split, Examples] = {split: parts.task.examples(split) for split in SPLITS}
     training, validation, test = (

@@ -413,7 +413,7 @@ def check_target(path: Path) -> None:
     """
     if path.suffix not in (".png", ".txt"):
         raise UserError(
-            f"--save {path}: the name must end in .png (pictures) or .txt (what is printed)"
+            f"--save {path}: the name must end in .png (pictures) or .txt (examples as text)"
         )
     if path.is_dir():
         raise UserError(f"--save {path} is a folder; name a file")

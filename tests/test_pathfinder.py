@@ -55,6 +55,7 @@ from lra_tasks._pathfinder_images import (
     draw,
     gaps,
     parameters,
+    sit_on_one_contour,
 )
 from lra_tasks._sources import RELEASE_URL
 from lra_tasks.pathfinder import Pathfinder, decode_png, parse_metadata
@@ -756,6 +757,25 @@ def test_contours_apart_never_touch(resolution: int, difficulty: Difficulty) -> 
     assert drawn.labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / number**0.5)
 
 
+def one_pair(first: NDArray[np.float64], second: NDArray[np.float64]) -> Drawn:
+    """Return one image of two contours, with a label of 0 and discs on neither."""
+    return Drawn(
+        images=np.zeros((1, 32, 32), np.uint8),
+        labels=np.zeros(1, np.int64),
+        contours=np.stack((first, second))[None],
+        markers=np.full((1, 2, 2), -9),
+        num_distractors=np.zeros(1, np.int64),
+    )
+
+
+def test_discs_are_checked(tmp_path: Path) -> None:
+    drawn = draw(parameters(32, "hard", apart=True), 30, 0, 0)
+    assert (sit_on_one_contour(drawn) == (drawn.labels == 1)).all()
+    swapped = replace(drawn, labels=1 - drawn.labels)
+    problem = make(tmp_path)._geometry_problem(swapped)
+    assert problem == "30 images have discs that do not sit where the label says"
+
+
 def test_geometry_is_checked(tmp_path: Path) -> None:
     task = make(tmp_path)
     drawn = draw(parameters(32, "hard", apart=True), 30, 0, 0)
@@ -771,12 +791,12 @@ def test_geometry_is_checked(tmp_path: Path) -> None:
         (row_of_strokes(row=4), upright(row_of_strokes(row=3, col=1))),
         (row_of_strokes(row=4), row_of_strokes(row=4.4)),
     ):
-        both = replace(drawn, contours=np.stack((first, second))[None])
+        both = one_pair(first, second)
         # As published they may.
         assert task._geometry_problem(both) is None
         problem = make(tmp_path, contours="apart")._geometry_problem(both)
         assert problem == "1 images have contours that touch or cross"
-    near = replace(drawn, contours=np.stack((row_of_strokes(row=4), row_of_strokes(row=4.6)))[None])
+    near = one_pair(row_of_strokes(row=4), row_of_strokes(row=4.6))
     assert make(tmp_path, contours="apart")._geometry_problem(near) is None
 
 
@@ -1249,7 +1269,8 @@ def test_what_a_generated_task_says_of_itself(tmp_path: Path) -> None:
         ({"num_train": 0}, r"task.num_\* must be at least 1"),
         ({"num_validation": -3}, r"task.num_\* must be at least 1"),
         ({"num_test": 0}, r"task.num_\* must be at least 1"),
-        ({"seed": -1}, "task.seed not negative"),
+        ({"seed": -1}, "task.seed=-1 must lie between"),
+        ({"seed": 1 << 32}, "task.seed=4294967296 must lie between"),
         ({"source": "official", "contours": "apart"}, "task.contours=apart is for"),
     ],
 )

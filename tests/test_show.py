@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,10 @@ class Full(Task):
             raise UserError(f"{self.place} is broken; delete it")
         if self.bad == "absent":
             raise UserError("there is no raw file; put it there")
-        for at in range(1000 if self.bad == "slow" else 1):
+        if self.bad == "slow":
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            (self.place.parent / "began").touch()
+        for at in range(6000 if self.bad == "slow" else 1):
             progress(Progress("thinking", at, 1000))
             time.sleep(0.01)
         self.place.mkdir(parents=True, exist_ok=True)
@@ -283,13 +286,22 @@ def test_data_that_cannot_be_had_are_a_mistake(outside: list[str], capsys: Said)
         assert capsys.readouterr().err == "lra-bench: there is no raw file; put it there\n"
 
 
+def wait_for(seen: Callable[[], bool]) -> None:
+    """Wait until something is so; a busy machine may take long."""
+    for _ in range(6000):
+        if seen():
+            return
+        time.sleep(0.01)
+    pytest.fail("it never came")
+
+
 def test_an_interrupted_preparation_is_one_line(outside: list[str], tmp_path: Path) -> None:
     set_bad(outside, "slow")
     command = [sys.executable, "-m", "lra_bench.cli", "data", "prepare", "task=full", *outside]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        time.sleep(2)
+        wait_for(lambda: (tmp_path / "cache/began").exists())
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -305,10 +317,7 @@ def test_an_interrupted_generation_leaves_nothing_broken(tmp_path: Path) -> None
     with subprocess.Popen(
         [*command, "prepare", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        for _ in range(600):
-            if list(cache.glob(".*.partial/train.tokens")):
-                break
-            time.sleep(0.01)
+        wait_for(lambda: bool(list(cache.glob(".*.partial/train.tokens"))))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -499,7 +499,26 @@ class CachedTask(Task):
         name = f"{self.spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         return self.cache_dir / name
 
-    def _left_behind(self) -> Path | None:
+    def _left_behind_or(self, download: Callable[[], None]) -> Path | None:
+        """Return an official cache whose source is gone, or else download the source.
+
+        Returns:
+            A cache, an unofficial one only if nothing can be downloaded; None after a download.
+
+        Raises:
+            UserError: There is no such cache, and nothing can be downloaded.
+        """
+        if (before := self._left_behind(official=True)) is not None:
+            return before
+        try:
+            download()
+        except UserError:
+            if (before := self._left_behind()) is None:
+                raise
+            return before
+        return None
+
+    def _left_behind(self, *, official: bool = False) -> Path | None:
         """Return a cache with the same options whose source may be gone; an official one first."""
         found = []
         for place in sorted(self.cache_dir.glob(f"{self.spec.name}-*")):
@@ -509,6 +528,8 @@ class CachedTask(Task):
                     facts = manifest["facts"]
                     is_noted = "note" in facts.get("details", {})
                     found.append(("unofficial" in facts, is_noted, place))
+        if official:
+            found = [row for row in found if not any(row[:2])]
         return min(found)[-1] if found else None
 
     def _opened(self) -> FlatCache:

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 4 << 20
 Pair = tuple[bytes, bytes, int]
 
 
-def spec_of(name: str, max_length: int) -> TaskSpec:
+def spec_of(name: str, max_length: int, majority_baseline: float | None) -> TaskSpec:
     """Return what a model has to know."""
     return TaskSpec(
         name=name,
@@ -25,7 +25,7 @@ def spec_of(name: str, max_length: int) -> TaskSpec:
         max_length=max_length,
         num_classes=2,
         num_inputs=2,
-        majority_baseline=0.5,
+        majority_baseline=majority_baseline,
     )
 
 

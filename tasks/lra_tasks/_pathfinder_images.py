@@ -853,6 +853,22 @@ def gaps(contours: Floats) -> Floats:
     return distances
 
 
+def sit_on_one_contour(drawn: Drawn) -> Bools:
+    """Return in which images both discs sit on tips of one contour, from the geometry.
+
+    One sits where a contour begins, the other one where a contour ends.
+
+    Returns:
+        Shape (N,).
+    """
+    begins, ends = drawn.contours[:, :, 0, 0], drawn.contours[:, :, -1, 1]
+    # Tips are whole pixels.
+    near_begin = np.abs(begins - drawn.markers[:, None, 0]).max(axis=-1) < 0.5
+    near_end = np.abs(ends - drawn.markers[:, None, 1]).max(axis=-1) < 0.5
+    one: Bools = (near_begin & near_end).any(axis=1)
+    return one
+
+
 def clearances(contours: Floats) -> Floats:
     """Return how near the two contours, gaps included, come to each other [pixels].
 

@@ -84,7 +84,9 @@ class ReleasedFiles:
         )
         # Of an archive, the bytes before unpacking are what shows how far it is.
         shown = ignore_progress if source.is_archive else progress
+        prefix = ""
         for member in members:
+            prefix = member.prefix
             split = splits[member.name]
             if split in cache.counts:
                 raise UserError(f"{member.place} is there twice; get it again from {RELEASE_URL}")
@@ -93,7 +95,8 @@ class ReleasedFiles:
         if missing:
             raise UserError(f"{source.path} has no {', '.join(missing)}; put it there")
         cache.facts["source"] = "official files"
-        cache.facts["details"] = {"read": source.description}
+        inside = f", {prefix}" if source.is_archive and prefix else ""
+        cache.facts["details"] = {"read": f"{source.description}{inside}"}
         if cache.counts != self.counts:
             cache.facts["unofficial"] = (
                 f"{source.description} does not hold the official set: {cache.counts} examples, "

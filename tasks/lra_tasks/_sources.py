@@ -130,12 +130,14 @@ class Member:
         size: What is said of its length [bytes].
         file: Its content.
         place: How to name it to a person.
+        prefix: Which of the prefixes of an archive it was found under.
     """
 
     name: str
     size: int
     file: IO[bytes]
     place: str
+    prefix: str = ""
 
     def read(self, max_bytes: int) -> bytes:
         """Return the content.
@@ -293,16 +295,20 @@ class Source:
         is_archive: Which of the two.
         prefixes: Where below it the files may lie, the best first; each empty or ending in a
             slash.
+        found_as: How a folder was reached from the data folder; empty for its name.
     """
 
     path: Path
     is_archive: bool
     prefixes: Sequence[str] = ("",)
+    found_as: str = ""
 
     @property
     def description(self) -> str:
         """What was read, for a record: no path of the machine."""
-        return f"{'archive' if self.is_archive else 'folder'} {self.path.name}"
+        if self.is_archive:
+            return f"archive {self.path.name}"
+        return f"folder {self.found_as or self.path.name}"
 
 
 def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> Source | None:
@@ -311,18 +317,19 @@ def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> Sour
     Args:
         data_dir: Where to look; it may also be the release's folder itself.
         folder: Name of the folder in the release, for example ``listops-1000``.
-        files: Files that must be in it for a folder to count; where given, they are also looked
-            for in ``data_dir`` itself.
+        files: Files or folders one of which must be in it for a folder to count; where given, they
+            are also looked for in ``data_dir`` itself.
 
     Returns:
         Where it is; for a folder the only prefix is empty. None if it is nowhere.
     """
-    places = [data_dir / prefix / folder for prefix in RELEASE_PREFIXES]
+    places = [f"{prefix}{folder}" for prefix in RELEASE_PREFIXES]
     if files:
-        places.append(data_dir)
-    for place in places:
+        places.append("")
+    for found_as in places:
+        place = data_dir / found_as
         if place.is_dir() and (not files or any((place / name).exists() for name in files)):
-            return Source(place, is_archive=False)
+            return Source(place, is_archive=False, found_as=found_as)
     own = [f"{folder}{suffix}" for suffix in (".tar.gz", ".tgz", ".tar", ".gz")]
     for base in (data_dir, data_dir / "lra_release"):
         for name in (*own, *RELEASE_ARCHIVES):
@@ -370,7 +377,7 @@ def members_of(
                 if name in seen:
                     raise UserError(f"{member.place} is there twice; {remedy}")
                 seen.add(name)
-                yield replace(member, name=name)
+                yield replace(member, name=name, prefix=prefix)
         if seen:
             return
 

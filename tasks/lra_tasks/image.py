@@ -92,21 +92,21 @@ class Image(CachedTask):
         place = self._place()
         if place is None:
             # What was prepared before will do when the files are gone.
-            if (before := self._left_behind()) is not None:
-                return before
-            download(
-                URL,
-                self.data_dir / BINARY_ARCHIVE,
-                what=_NAME,
-                num_bytes=OFFICIAL_BYTES,
-                sha256=OFFICIAL_SHA256,
-                otherwise=f" (or {BINARY_FOLDER}/, its content, or {JPEG_ARCHIVE}, a lossy copy)",
-            )
-            place = self._place()
+            place = self._left_behind_or(self._download) or self._place()
             assert place is not None
         if not FlatCache.exists(place):
             self._encode(place, progress)
         return place
+
+    def _download(self) -> None:
+        download(
+            URL,
+            self.data_dir / BINARY_ARCHIVE,
+            what=_NAME,
+            num_bytes=OFFICIAL_BYTES,
+            sha256=OFFICIAL_SHA256,
+            otherwise=f" (or {BINARY_FOLDER}/, its content, or {JPEG_ARCHIVE}, a lossy copy)",
+        )
 
     def about(self) -> About:
         """See `Task.about`."""

@@ -39,6 +39,7 @@ from lra_bench.types import (
 from lra_tasks._cache import CachedTask, Chunk, FlatCache, writing
 from lra_tasks._parallel import in_order, num_cores
 from lra_tasks._pathfinder_images import (
+    CONTOUR_LENGTHS,
     RESOLUTIONS,
     Difficulty,
     Drawn,
@@ -46,6 +47,7 @@ from lra_tasks._pathfinder_images import (
     draw,
     gaps,
     parameters,
+    sit_on_one_contour,
 )
 from lra_tasks._sources import (
     RELEASE_MAX_BYTES,
@@ -74,10 +76,13 @@ _FOLDERS: dict[Difficulty, str] = {
 _NAMES = {32: "pathfinder", 64: "pathfinder", 128: "pathx", 256: "pathx_256"}
 # Images drawn with one seed: seconds of work, and what a killed process loses at most.
 _IMAGES_PER_SHARD = {32: 2_000, 64: 200, 128: 200, 256: 100}
+# The test images are the same ones whatever is asked for of the others.
+_DRAWN_ORDER: tuple[Split, ...] = ("test", "train", "validation")
 _CHUNK_BYTES = 16 << 20
 
 _METADATA = re.compile(r"metadata/([0-9]{1,9})\.npy")
 _IMAGE = re.compile(r"imgs/[0-9]{1,9}/sample_[0-9]{1,9}\.png")
+_LENGTH = re.compile(rb"[0-9]{1,4}")
 _NUM_FIELDS = 11
 _MAX_METADATA_BYTES = 64 << 20
 _MAX_PNG_BYTES = 1 << 20
@@ -200,11 +205,12 @@ class Pathfinder(CachedTask):
         """See `Task.verify`: checksums, and some generated images are drawn again."""
         yield from super().verify()
         if self.source == "generated":
-            number = min(self._shard_size, self.counts["train"])
+            first = _DRAWN_ORDER[0]
+            number = min(self._shard_size, self.counts[first])
             drawn = self._draw_shard(0)
-            what = f"the first {number:,} training images, drawn again"
+            what = f"the first {number:,} {first} images, drawn again"
             yield Verification(what, self._difference(drawn, number))
-            yield Verification("their contours", self._geometry_problem(drawn))
+            yield Verification("their contours and discs", self._geometry_problem(drawn))
 
     def _difference(self, drawn: Drawn, number: int) -> str | None:
         """Say how the prepared images differ from the drawn ones, of which some come first."""
@@ -217,7 +223,7 @@ class Pathfinder(CachedTask):
         found = {split: len(examples) for split, examples in splits.items()}
         if found != self.counts:
             return f"there are {found} images, not {self.counts}"
-        examples = splits["train"]
+        examples = splits[_DRAWN_ORDER[0]]
         for at in range(number):
             example = examples[at]
             if (
@@ -237,6 +243,10 @@ class Pathfinder(CachedTask):
         near = int((clearances(drawn.contours) < self._params.paddle_thickness).sum())
         if self._params.apart and near:
             return f"{near:,} images have contours that touch or cross"
+        wrong = int((sit_on_one_contour(drawn) != (drawn.labels == 1)).sum())
+        # Where both contours end at one pixel, discs on two of them sit on one as well.
+        if wrong > (0 if self._params.apart else len(drawn.labels) // 100):
+            return f"{wrong:,} images have discs that do not sit where the label says"
         return None
 
     def _options(self) -> dict[str, Any]:
@@ -255,7 +265,8 @@ class Pathfinder(CachedTask):
         }
 
     def _find(self) -> Source | None:
-        return find_release(self.data_dir, f"pathfinder{self.resolution}")
+        folder = _FOLDERS[self.difficulty]
+        return find_release(self.data_dir, f"pathfinder{self.resolution}", (folder,))
 
     def _place(self) -> Path | None:
         if self.source == "generated":
@@ -301,6 +312,8 @@ class Pathfinder(CachedTask):
         shards = _Shards(place.with_name(f".{place.name}.shards"), self.resolution)
         missing = [shard for shard in range(num_shards) if not shards.path(shard).exists()]
         done = num_shards - len(missing)
+        # The shards and then the cache.
+        _check_room(place.parent, (len(missing) * size + total) * (self.resolution**2 + 1))
         progress(Progress("drawing images", min(done * size, total), total))
         # The tables alone take a process as long as a thousand images.
         num_workers = 1 if len(missing) == 1 else min(num_cores(), len(missing))
@@ -332,7 +345,7 @@ class Pathfinder(CachedTask):
         with writing(place) as cache:
             pieces = _Pieces(stream)
             put = 0
-            for split in SPLITS:
+            for split in _DRAWN_ORDER:
                 chunks = map(_chunk, pieces.take(self.counts[split]))
                 put += cache.add(split, _counted(chunks, put, total, "writing images", progress))
             cache.facts |= {
@@ -377,10 +390,13 @@ class Pathfinder(CachedTask):
                         else "none",
                     },
                 }
-                if len(rows) != OFFICIAL_COUNT:
+                strokes = CONTOUR_LENGTHS[self.difficulty]
+                others = sum(row.contour_length != strokes for row in rows)
+                if len(rows) != OFFICIAL_COUNT or others:
                     cache.facts["unofficial"] = (
                         f"{source.description} does not hold the official set: {len(rows):,} "
-                        f"images in the metadata of {folder}, expected {OFFICIAL_COUNT:,}"
+                        f"images in the metadata of {folder}, expected {OFFICIAL_COUNT:,}; "
+                        f"{others:,} of them are of another difficulty than {strokes} strokes"
                     )
 
 
@@ -389,6 +405,25 @@ Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 class _MadeElsewhereError(Exception):
     """Another process has written the cache in the meantime."""
+
+
+def _check_room(folder: Path, num_bytes: int) -> None:
+    """Find out now, not after hours, that the images will not fit.
+
+    Raises:
+        UserError: They will not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"cannot write to cache_dir={folder}: {error.strerror or error}") from error
+    if free < num_bytes:
+        raise UserError(
+            f"drawing these images takes {num_bytes / 1e9:.1f} GB, and cache_dir={folder} has "
+            f"{free / 1e9:.1f} GB left; free some space, choose another folder with cache_dir=, "
+            f"or ask for fewer with task.num_train= and so on"
+        )
 
 
 def _chunk(images: Images) -> Chunk:
@@ -455,6 +490,9 @@ class _Shards:
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
+        except FileNotFoundError:
+            # Another process was done, and has removed the folder.
+            return
         except OSError as error:
             raise UserError(
                 f"cannot write drawn images to {self.folder}: {error.strerror or error}; free "
@@ -512,11 +550,13 @@ class Row:
         name: Path of the image below the folder of its difficulty.
         label: 1 where both discs sit on one contour.
         number: Its line in the metadata file, from 1.
+        contour_length: Strokes of a target; None if the file says something else.
     """
 
     name: str
     label: int
     number: int
+    contour_length: int | None = None
 
 
 def parse_metadata(content: bytes, place: str) -> list[Row]:
@@ -540,7 +580,8 @@ def parse_metadata(content: bytes, place: str) -> list[Row]:
                 f"{place}, line {number}: expected {_NUM_FIELDS} fields with an image and a label "
                 f"of 0 or 1, found {b' '.join(fields)[:80]!r}; get it again from {RELEASE_URL}"
             )
-        rows.append(Row(name, int(label), number))
+        length = int(fields[5]) if _LENGTH.fullmatch(fields[5]) else None
+        rows.append(Row(name, int(label), number, length))
     if not rows:
         raise UserError(f"{place} is empty; get it again from {RELEASE_URL}")
     return rows
@@ -753,6 +794,7 @@ class _FromArchive(_Released):
                 found = _METADATA.fullmatch(name)
                 if found is not None:
                     files[int(found[1])] = member.read(_MAX_METADATA_BYTES), member.place
+                    self.prefix = member.prefix
                 else:
                     self._add_image(name, member, pixels.write)
         if not files:

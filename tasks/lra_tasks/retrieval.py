@@ -59,8 +59,8 @@ class Retrieval(CachedTask):
     to 10,000 bytes, and the file ``eval`` is the validation split. An empty document becomes a
     single blank; the provenance says how many there were.
 
-    The balance of the classes has never been stated: the baseline of 0.5 is an assumption, and a
-    record holds the value counted on the test split.
+    The balance of the classes has never been stated, so that nothing is said of the baseline
+    beforehand; a record holds the value counted on the test split.
 
     Args:
         data_dir: Folder of the released files, of the unpacked release, or of its archive.
@@ -77,7 +77,7 @@ class Retrieval(CachedTask):
                 f"task.max_length={max_length} must be from 1 to {MAX_DOCUMENT_BYTES:,}, to which "
                 f"the documents are cut in any case"
             )
-        self.spec = _pairs.spec_of("retrieval", max_length)
+        self.spec = _pairs.spec_of("retrieval", max_length, None)
         self.data_dir = data_dir
         self.cache_dir = cache_dir
 

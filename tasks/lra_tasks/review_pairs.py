@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ class ReviewPairs(CachedTask):
             raise UserError(
                 f"task.max_length={max_length} must be at least 1, task.seed={seed} not negative"
             )
-        self.spec = _pairs.spec_of("review_pairs", max_length)
+        self.spec = _pairs.spec_of("review_pairs", max_length, 0.5)
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.seed = seed
@@ -143,10 +144,8 @@ class ReviewPairs(CachedTask):
         place = self._place()
         if place is None:
             # What was prepared before will do when the archive is gone.
-            if (before := self._left_behind()) is not None:
-                return before
-            text.download_archive(self.data_dir)
-            place = self._place()
+            before = self._left_behind_or(partial(text.download_archive, self.data_dir))
+            place = before or self._place()
             assert place is not None
         if not FlatCache.exists(place):
             self._encode(place, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,8 @@ class Text(CachedTask):
         place = self._place()
         if place is None:
             # What was prepared before will do when the archive is gone.
-            if (before := self._left_behind()) is not None:
-                return before
-            download_archive(self.data_dir)
-            place = self._place()
+            before = self._left_behind_or(partial(download_archive, self.data_dir))
+            place = before or self._place()
             assert place is not None
         if not FlatCache.exists(place):
             self._encode(place, progress)
