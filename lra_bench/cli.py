@@ -543,11 +543,8 @@ def _show(task: Task, chosen: _Chosen) -> int:
     console.clear()
     print(f"\n{show.overview_of(statistics, split, task.spec, show.Screen.of(sys.stdout))}")
     if "source" in origin:
-        print(
-            "; ".join(
-                [f"data: {origin['source']}", *([origin["note"]] if "note" in origin else [])]
-            )
-        )
+        note = f"; {origin['note']}" if "note" in origin else ""
+        print(f"data: {origin['source']}{note}")
     return 0
 
 

@@ -645,7 +645,8 @@ def test_found_in_an_archive(
     pack(path, folder, released, more="" if folder == "." else f"not/{folder}")
     task = official(tmp_path)
     assert expressions_of(task) == expected_expressions(released)
-    assert task.provenance()["read"] == f"archive {path.name}"
+    inside = "" if folder == "." else f", {folder}"
+    assert task.provenance()["read"] == f"archive {path.name}{inside}"
     # It is not unpacked.
     assert [found for found in (tmp_path / "data").rglob("*") if found.is_file()] == [path]
 
@@ -800,7 +801,8 @@ def test_counts_other_than_the_official_ones_are_no_official_set(
     task = official(tmp_path)
     found = task.provenance()
     assert found["source"] == "official files, not the official set"
-    assert str(tmp_path / "data") in found["warning"]
+    assert "folder data" in found["warning"]
+    assert str(tmp_path) not in str(found)
     for number in ("1203", "96000"):
         assert number in found["warning"]
     problems = {check.what: check.problem for check in task.verify() if check.problem}

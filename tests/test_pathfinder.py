@@ -52,10 +52,10 @@ from lra_tasks._pathfinder_images import (
     _Strokes,
     _strokes,
     clearances,
+    discs_fit_labels,
     draw,
     gaps,
     parameters,
-    sit_on_one_contour,
 )
 from lra_tasks._sources import RELEASE_URL
 from lra_tasks.pathfinder import Pathfinder, decode_png, parse_metadata
@@ -758,19 +758,20 @@ def test_contours_apart_never_touch(resolution: int, difficulty: Difficulty) -> 
 
 
 def one_pair(first: NDArray[np.float64], second: NDArray[np.float64]) -> Drawn:
-    """Return one image of two contours, with a label of 0 and discs on neither."""
+    """Return one image of two contours, with discs on both."""
+    tips = np.stack((first[0, 0], second[-1, 1]))
     return Drawn(
         images=np.zeros((1, 32, 32), np.uint8),
         labels=np.zeros(1, np.int64),
         contours=np.stack((first, second))[None],
-        markers=np.full((1, 2, 2), -9),
+        markers=np.floor(tips + 0.5)[None].astype(np.int64),
         num_distractors=np.zeros(1, np.int64),
     )
 
 
 def test_discs_are_checked(tmp_path: Path) -> None:
     drawn = draw(parameters(32, "hard", apart=True), 30, 0, 0)
-    assert (sit_on_one_contour(drawn) == (drawn.labels == 1)).all()
+    assert discs_fit_labels(drawn).all()
     swapped = replace(drawn, labels=1 - drawn.labels)
     problem = make(tmp_path)._geometry_problem(swapped)
     assert problem == "30 images have discs that do not sit where the label says"
@@ -833,7 +834,9 @@ def expected_rows(seed: int = 0) -> Rows:
 
 
 def all_rows(task: Pathfinder) -> Rows:
-    return [row for split in SPLITS for row in rows_of(task, split)]
+    """Return the rows of all splits in the order in which they are drawn."""
+    order: tuple[Split, ...] = ("test", "train", "validation")
+    return [row for split in order for row in rows_of(task, split)]
 
 
 @pytest.fixture
@@ -1290,8 +1293,8 @@ def test_verify(tmp_path: Path) -> None:
     checks = list(make(tmp_path, **SMALL).verify())
     assert [check.problem for check in checks] == [None] * 5
     assert [check.what for check in checks[3:]] == [
-        "the first 4 training images, drawn again",
-        "their contours",
+        "the first 3 test images, drawn again",
+        "their contours and discs",
     ]
 
 
@@ -1310,18 +1313,18 @@ def test_verify_finds_an_edited_cache(tmp_path: Path, name: str) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     problems = {check.what: check.problem for check in task.verify() if check.problem}
     assert name in str(next(iter(problems.values())))
-    assert len(problems) == (2 if name.startswith("train") else 1)
+    assert len(problems) == (2 if name.startswith("test") else 1)
 
 
 Change = Callable[[dict[Split, tuple[NDArray[np.uint8], NDArray[np.int64]]]], None]
 
 
 def other_pixel(splits: Any) -> None:
-    splits["train"][0][3, 500] ^= 1
+    splits["test"][0][2, 500] ^= 1
 
 
 def other_label(splits: Any) -> None:
-    splits["train"][1][0] ^= 1
+    splits["test"][1][0] ^= 1
 
 
 def one_less(splits: Any) -> None:
@@ -1329,7 +1332,7 @@ def one_less(splits: Any) -> None:
 
 
 def too_few_to_compare(splits: Any) -> None:
-    splits["train"] = tuple(part[:2] for part in splits["train"])
+    splits["test"] = tuple(part[:1] for part in splits["test"])
 
 
 def one_less_to_test(splits: Any) -> None:
@@ -1337,18 +1340,18 @@ def one_less_to_test(splits: Any) -> None:
 
 
 def longer(splits: Any) -> None:
-    splits["train"] = np.pad(splits["train"][0], ((0, 0), (0, 1))), splits["train"][1]
+    splits["test"] = np.pad(splits["test"][0], ((0, 0), (0, 1))), splits["test"][1]
 
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (other_pixel, "not what the generator draws from this seed, from number 3 on"),
+        (other_pixel, "not what the generator draws from this seed, from number 2 on"),
         (other_label, "not what the generator draws from this seed, from number 0 on"),
         (longer, "not what the generator draws"),
         (one_less, "'train': 12, .* not .*'train': 13"),
-        (too_few_to_compare, "'train': 2, .* not .*'train': 13"),
+        (too_few_to_compare, "'test': 1\\b.* not .*'test': 3"),
         (one_less_to_test, "'test': 2"),
     ],
 )
@@ -1375,7 +1378,7 @@ def test_verify_finds_images_that_the_seed_does_not_draw(
     checks = list(make(tmp_path, **SMALL).verify())
     assert [check.problem for check in checks[:3]] == [None] * 3
     (found,) = [check for check in checks if check.problem]
-    assert found.what == "the first 4 training images, drawn again"
+    assert found.what == "the first 3 test images, drawn again"
     with pytest.raises(AssertionError, match=problem):
         raise AssertionError(found.problem)
 
@@ -1457,7 +1460,8 @@ def test_the_order_is_that_of_tensorflow_datasets(tmp_path: Path, released: made
         if content
     ]
     made_up.write(tmp_path / "data", released)
-    assert [pixels for pixels, _ in all_rows(official(tmp_path))] == expected
+    task = official(tmp_path)
+    assert [pixels for split in SPLITS for pixels, _ in rows_of(task, split)] == expected
 
 
 def test_the_order_of_the_metadata_does_not_matter(tmp_path: Path, released: made_up.Files) -> None:
@@ -1515,7 +1519,7 @@ def test_found_in_the_archive(
     made_up.pack(path, ordered(released, order))
     task = official(tmp_path)
     assert splits_of(task) == expected_splits(released, "hard", INNER)
-    assert task.provenance()["read"] == f"archive {path.name}, curv_contour_length_14"
+    assert task.provenance()["read"] == f"archive {path.name}, {INNER}/curv_contour_length_14"
     # Neither unpacked, nor anything left behind.
     assert [found for found in (tmp_path / "data").rglob("*") if found.is_file()] == [path]
     folder = task.folder()
@@ -1604,7 +1608,7 @@ def test_a_few_images_are_no_official_set(tmp_path: Path, released: made_up.File
     found = task.provenance()
     assert found["source"] == "official 32x32 hard, not the official set"
     assert found["empty_files"] == f"1 dropped: {made_up.EMPTY}"
-    assert found["read"] == "folder pathfinder32, curv_contour_length_14"
+    assert found["read"] == f"folder {INNER}, curv_contour_length_14"
     for number in ("48", "200,000", "curv_contour_length_14"):
         assert number in found["warning"]
     problems = {check.what: check.problem for check in task.verify() if check.problem}
@@ -1884,7 +1888,7 @@ def test_a_dangling_link_in_the_folder(tmp_path: Path, released: made_up.Files) 
     assert "0 more" in str(caught.value)
 
 
-@pytest.mark.parametrize("gone", ["imgs", "metadata", ""])
+@pytest.mark.parametrize("gone", ["imgs", "metadata"])
 def test_a_folder_is_missing(tmp_path: Path, released: made_up.Files, gone: str) -> None:
     made_up.write(tmp_path / "data", released)
     folder = tmp_path / "data" / HARD / gone
@@ -2062,7 +2066,7 @@ def test_the_data_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["data", "verify", *words]) == 0
     said = capsys.readouterr()
     assert "pathfinder: 5 checks, all good" in said.out
-    assert "the first 64 training images, drawn again" in said.err
+    assert "the first 16 test images, drawn again" in said.err
     assert main(["data", "show", *words, "index=3"]) == 0
     shown = capsys.readouterr().out
     assert "contour" in shown

@@ -155,7 +155,7 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     found = task.provenance()
     assert found["source"] == "official files, not the official set"
     assert (found["read"], found["empty_documents"]) == ("folder data", "4")
-    for said in ("'train': 40", "'train': 147086", "later literature", str(tmp_path / "data")):
+    for said in ("'train': 40", "'train': 147086", "later literature", "folder data"):
         assert said in found["warning"]
     problems = {check.what: check.problem for check in task.verify() if check.problem}
     assert problems == {"official set": found["warning"]}
@@ -332,7 +332,8 @@ def test_found_in_archives(tmp_path: Path, name: str, folder: str) -> None:
     write_archive(tmp_path / "data" / name, beside | members)
     task = make(tmp_path)
     check_contents(task)
-    assert task.provenance()["read"] == f"archive {Path(name).name}"
+    inside = "" if folder == "." else f", {folder}"
+    assert task.provenance()["read"] == f"archive {Path(name).name}{inside}"
 
 
 def test_the_inner_copy_is_preferred(tmp_path: Path) -> None:

@@ -422,7 +422,7 @@ def test_other_reviews_are_no_official_set(
     assert rows_of(task, "test") == archive_rows(path, "test")
     found = task.provenance()
     assert found["source"] == "IMDB reviews, not the official set"
-    for named in (str(path), f"{counts[0]} training", f"{counts[1]} test", text.URL):
+    for named in (path.name, f"{counts[0]} training", f"{counts[1]} test", text.URL):
         assert named in found["warning"]
     problems = {check.what: check.problem for check in task.verify() if check.problem}
     assert problems == {"official set": found["warning"]}

@@ -853,20 +853,22 @@ def gaps(contours: Floats) -> Floats:
     return distances
 
 
-def sit_on_one_contour(drawn: Drawn) -> Bools:
-    """Return in which images both discs sit on tips of one contour, from the geometry.
+def discs_fit_labels(drawn: Drawn) -> Bools:
+    """Return in which images the discs sit where the label says, from the geometry.
 
-    One sits where a contour begins, the other one where a contour ends.
+    One sits where a contour begins, the other one where the same contour ends (label 1) or the
+    other one (label 0). Both can be true, where contours end at one pixel.
 
     Returns:
         Shape (N,).
     """
     begins, ends = drawn.contours[:, :, 0, 0], drawn.contours[:, :, -1, 1]
     # Tips are whole pixels.
-    near_begin = np.abs(begins - drawn.markers[:, None, 0]).max(axis=-1) < 0.5
-    near_end = np.abs(ends - drawn.markers[:, None, 1]).max(axis=-1) < 0.5
-    one: Bools = (near_begin & near_end).any(axis=1)
-    return one
+    on_begin = np.abs(begins - drawn.markers[:, None, 0]).max(axis=-1) < 0.5
+    on_end = np.abs(ends - drawn.markers[:, None, 1]).max(axis=-1) < 0.5
+    end_wanted = np.where((drawn.labels == 1)[:, None], on_end, on_end[:, ::-1])
+    fit: Bools = (on_begin & end_wanted).any(axis=1)
+    return fit
 
 
 def clearances(contours: Floats) -> Floats:

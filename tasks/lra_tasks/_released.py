@@ -95,7 +95,7 @@ class ReleasedFiles:
         if missing:
             raise UserError(f"{source.path} has no {', '.join(missing)}; put it there")
         cache.facts["source"] = "official files"
-        inside = f", {prefix}" if source.is_archive and prefix else ""
+        inside = f", {prefix.rstrip('/')}" if prefix else ""
         cache.facts["details"] = {"read": f"{source.description}{inside}"}
         if cache.counts != self.counts:
             cache.facts["unofficial"] = (

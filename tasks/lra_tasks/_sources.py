@@ -19,7 +19,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -301,7 +301,7 @@ class Source:
     path: Path
     is_archive: bool
     prefixes: Sequence[str] = ("",)
-    found_as: str = ""
+    found_as: str = field(default="", compare=False)
 
     @property
     def description(self) -> str:

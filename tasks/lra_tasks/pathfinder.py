@@ -44,10 +44,10 @@ from lra_tasks._pathfinder_images import (
     Difficulty,
     Drawn,
     clearances,
+    discs_fit_labels,
     draw,
     gaps,
     parameters,
-    sit_on_one_contour,
 )
 from lra_tasks._sources import (
     RELEASE_MAX_BYTES,
@@ -243,9 +243,8 @@ class Pathfinder(CachedTask):
         near = int((clearances(drawn.contours) < self._params.paddle_thickness).sum())
         if self._params.apart and near:
             return f"{near:,} images have contours that touch or cross"
-        wrong = int((sit_on_one_contour(drawn) != (drawn.labels == 1)).sum())
-        # Where both contours end at one pixel, discs on two of them sit on one as well.
-        if wrong > (0 if self._params.apart else len(drawn.labels) // 100):
+        wrong = int((~discs_fit_labels(drawn)).sum())
+        if wrong:
             return f"{wrong:,} images have discs that do not sit where the label says"
         return None
 
