@@ -134,6 +134,12 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
 
 
+def test_the_documentation_has_no_blanks_to_fill() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tasks/README.md"]:
+        found = re.findall(r"TODO|TBD|\w+_SHA\b|\bCPU_\w+", path.read_text(encoding="utf-8"))
+        assert not found, path
+
+
 MODEL = '''
 """Half of what is near: a moving average."""
 
