@@ -115,7 +115,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 def _data_name(record: RunRecord) -> str:
     """Return the name of the data in tables: two sets that are not the official one differ."""
-    name = str(record.data.get("source", ""))
+    # A bar would be a column of the tables.
+    name = str(record.data.get("source") or "unknown").replace("|", "/")
     if "warning" in record.data and record.data_sha256:
         name += f", SHA-256 {record.data_sha256[:8]}"
     return name

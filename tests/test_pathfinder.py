@@ -1023,13 +1023,16 @@ def test_another_process_is_first_while_shards_are_put_together(
 
 # Of each test below a process of its own draws, so that it can be ended from outside.
 DRAWING = """
-    import multiprocessing, os, sys
+    import multiprocessing, os, sys, time
     from pathlib import Path
     from lra_tasks import pathfinder
 
     def tell(progress):
         pids = [child.pid for child in multiprocessing.active_children()]
         print(progress.done, *pids, flush=True)
+        # Whoever wants to end it in the middle is given the time.
+        if progress.done >= int(sys.argv[4]):
+            time.sleep(100)
 
     if __name__ == "__main__":
         folder, num_cores, options = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
@@ -1045,11 +1048,13 @@ DRAWING = """
 LONG: dict[str, Any] = {"resolution": 64, "num_train": 70, "num_validation": 5, "num_test": 2}
 
 
-def start_drawing(folder: Path, num_cores: int) -> subprocess.Popen[str]:
+def start_drawing(
+    folder: Path, num_cores: int, wait_at: int = sys.maxsize
+) -> subprocess.Popen[str]:
     script = folder / "drawing.py"
     script.write_text(textwrap.dedent(DRAWING))
     return subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(num_cores), repr(LONG)],
+        [sys.executable, str(script), str(folder), str(num_cores), repr(LONG), str(wait_at)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -1093,7 +1098,7 @@ def test_ended_from_outside(
     num_cores: int,
 ) -> None:
     children: set[int] = set()
-    with start_drawing(tmp_path, num_cores) as process:
+    with start_drawing(tmp_path, num_cores, wait_at=12) as process:
         assert process.stdout is not None
         for line in process.stdout:
             done, *pids = map(int, line.split())

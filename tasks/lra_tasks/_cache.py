@@ -57,6 +57,31 @@ class Chunk:
     labels: NDArray[np.int64]
 
 
+class ChunkStream:
+    """Hands out the examples of a stream of chunks in portions of exact size."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self._rest: Chunk | None = None
+
+    def take(self, number: int) -> Iterator[Chunk]:
+        while number:
+            chunk = self._rest if self._rest is not None else next(self._chunks)
+            first, self._rest = _split(chunk, number)
+            number -= len(first.labels)
+            yield first
+
+
+def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
+    if len(chunk.labels) <= number:
+        return chunk, None
+    at = int(chunk.lengths[:number].sum())
+    return (
+        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.labels[:number]),
+        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.labels[number:]),
+    )
+
+
 class FlatExamples:
     """The examples of a split, read from a memory map.
 

@@ -28,7 +28,7 @@ from lra_bench.types import (
     ignore_progress,
 )
 from lra_tasks import _listops_trees as trees
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, write, writing
+from lra_tasks._cache import CachedTask, Chunk, ChunkStream, FlatCache, write, writing
 from lra_tasks._parallel import in_order, num_cores
 from lra_tasks._released import ReleasedFiles
 from lra_tasks._sources import Member
@@ -202,7 +202,7 @@ class ListOps(CachedTask):
     def _draw_splits(self, progress: ProgressCallback) -> dict[Split, Iterator[Chunk]]:
         """Cut one stream of distinct expressions into the splits, as the published code does."""
         total = sum(self.counts.values())
-        stream = _Stream(_draw_distinct(self.seed, self.shape, total, progress))
+        stream = ChunkStream(_draw_distinct(self.seed, self.shape, total, progress))
         return {split: stream.take(self.counts[split]) for split in SPLITS}
 
 
@@ -250,31 +250,6 @@ def _shards(
     draw = partial(_draw_shard, seed, shape)
     # A few shards are done sooner than a process starts.
     return in_order(draw, count(), num_workers=1 if total < 5_000 else num_cores())
-
-
-class _Stream:
-    """Hands out the examples of a stream of chunks in portions of exact size."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self._rest: Chunk | None = None
-
-    def take(self, number: int) -> Iterator[Chunk]:
-        while number:
-            chunk = self._rest if self._rest is not None else next(self._chunks)
-            first, self._rest = _split(chunk, number)
-            number -= len(first.labels)
-            yield first
-
-
-def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
-    if len(chunk.labels) <= number:
-        return chunk, None
-    at = int(chunk.lengths[:number].sum())
-    return (
-        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.labels[:number]),
-        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.labels[number:]),
-    )
 
 
 _OPERATORS = tuple(

@@ -36,7 +36,7 @@ from lra_bench.types import (
     UserError,
     Verification,
 )
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, writing
+from lra_tasks._cache import CachedTask, Chunk, ChunkStream, FlatCache, writing
 from lra_tasks._parallel import in_order, num_cores
 from lra_tasks._pathfinder_images import (
     CONTOUR_LENGTHS,
@@ -342,10 +342,10 @@ class Pathfinder(CachedTask):
 
         stream = shards.read(num_shards, again)
         with writing(place) as cache:
-            pieces = _Pieces(stream)
+            pieces = ChunkStream(map(_chunk, stream))
             put = 0
             for split in _DRAWN_ORDER:
-                chunks = map(_chunk, pieces.take(self.counts[split]))
+                chunks = pieces.take(self.counts[split])
                 put += cache.add(split, _counted(chunks, put, total, "writing images", progress))
             cache.facts |= {
                 "source": f"generated {self._what}, contours {self.contours}, seed {self.seed}, "
@@ -438,23 +438,6 @@ def _counted(
         yield chunk
         done += len(chunk.labels)
         progress(Progress(what, done, total))
-
-
-class _Pieces:
-    """Hands out the images of a stream in portions that add up to exact numbers."""
-
-    def __init__(self, stream: Iterator[Images]) -> None:
-        self._stream = stream
-        self._rest: Images | None = None
-
-    def take(self, number: int) -> Iterator[Images]:
-        while number:
-            pixels, labels = self._rest if self._rest is not None else next(self._stream)
-            self._rest = None
-            if len(labels) > number:
-                self._rest = pixels[number:], labels[number:]
-            yield pixels[:number], labels[:number]
-            number -= min(number, len(labels))
 
 
 # A shard of drawn images on disk: labels, pixels, and a checksum of both and of whose they are.
