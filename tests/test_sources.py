@@ -422,9 +422,10 @@ def test_endless_headers(tmp_path: Path) -> None:
 
 
 def test_headers_that_take_long_to_parse(tmp_path: Path) -> None:
-    # Some versions of the library look at each digit once for each digit before it.
+    # Some versions of the library look at each digit once for each digit before it, others refuse
+    # a record without an end.
     content = pax(b"1" * 30_000) + packed([("a", b"1")])
-    assert contents(write_to(tmp_path, content)) == [("a", b"1")]
+    assert contents_or_none(write_to(tmp_path, content)) in (None, [("a", b"1")])
 
 
 @pytest.mark.parametrize(
