@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -470,16 +470,28 @@ class CachedTask(Task):
         """
 
     @abstractmethod
-    def _make_cache(self, progress: ProgressCallback) -> Path:
-        """Write the cache unless it is there, and return its folder.
+    def _fetch(self) -> None:
+        """Get the raw data, which are nowhere.
 
         Raises:
-            UserError: The data cannot be had, or cannot be written.
+            UserError: They cannot be had; the text says which file to put where.
+        """
+
+    @abstractmethod
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
+        """Write the cache.
+
+        Raises:
+            UserError: The data are broken, or cannot be written.
         """
 
     def prepare(self, progress: ProgressCallback = ignore_progress) -> None:
         """See `Task.prepare`."""
-        place = self._make_cache(progress)
+        # What was prepared before will do when its source is gone.
+        place = self._place() or self._left_behind_or_fetched() or self._place()
+        assert place is not None, "the raw data were fetched"
+        if not FlatCache.exists(place):
+            self._encode(place, progress)
         remedy = f"run `lra-bench data prepare task={self.spec.name}` again"
         self._cache = FlatCache(place, remedy=remedy)
 
@@ -524,19 +536,19 @@ class CachedTask(Task):
         name = f"{self.spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         return self.cache_dir / name
 
-    def _left_behind_or(self, download: Callable[[], None]) -> Path | None:
-        """Return an official cache whose source is gone, or else download the source.
+    def _left_behind_or_fetched(self) -> Path | None:
+        """Return an official cache whose source is gone, or else fetch the source.
 
         Returns:
-            A cache, an unofficial one only if nothing can be downloaded; None after a download.
+            A cache, an unofficial one only if nothing can be fetched; None after fetching.
 
         Raises:
-            UserError: There is no such cache, and nothing can be downloaded.
+            UserError: There is no such cache, and nothing can be fetched.
         """
         if (before := self._left_behind(official=True)) is not None:
             return before
         try:
-            download()
+            self._fetch()
         except UserError:
             if (before := self._left_behind()) is None:
                 raise

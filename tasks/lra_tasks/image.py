@@ -24,7 +24,7 @@ from lra_bench.types import (
     TaskSpec,
     UserError,
 )
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, write
+from lra_tasks._cache import CachedTask, Chunk, write
 from lra_tasks._cifar_files import (
     BINARY_ARCHIVE,
     BINARY_FILES,
@@ -87,18 +87,7 @@ class Image(CachedTask):
         self.data_dir = data_dir
         self.cache_dir = cache_dir
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
-        """Find or download the files and encode them."""
-        place = self._place()
-        if place is None:
-            # What was prepared before will do when the files are gone.
-            place = self._left_behind_or(self._download) or self._place()
-            assert place is not None
-        if not FlatCache.exists(place):
-            self._encode(place, progress)
-        return place
-
-    def _download(self) -> None:
+    def _fetch(self) -> None:
         download(
             URL,
             self.data_dir / BINARY_ARCHIVE,

@@ -28,7 +28,7 @@ from lra_bench.types import (
     ignore_progress,
 )
 from lra_tasks import _listops_trees as trees
-from lra_tasks._cache import CachedTask, Chunk, ChunkStream, FlatCache, write, writing
+from lra_tasks._cache import CachedTask, Chunk, ChunkStream, write, writing
 from lra_tasks._parallel import in_order, num_cores
 from lra_tasks._released import ReleasedFiles
 from lra_tasks._sources import Member
@@ -119,28 +119,20 @@ class ListOps(CachedTask):
         self.seed = seed
         self.shape = trees.Shape(min_length, max_length, max_depth, max_args)
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
+    def _fetch(self) -> None:
+        names = ", ".join(_OFFICIAL_FILES.values())
+        raise UserError(
+            f"the official ListOps files ({names}) are not in {self.data_dir}; put them, "
+            f"the unpacked lra_release or its archive there, name another folder with "
+            f"data_dir=, or use task.source=generated"
+        )
+
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
         """Draw the expressions, or encode the released files."""
-        place = self._place()
-        if place is None:
-            place = self._left_behind()
-            if place is None:
-                names = ", ".join(_OFFICIAL_FILES.values())
-                raise UserError(
-                    f"the official ListOps files ({names}) are not in {self.data_dir}; put them, "
-                    f"the unpacked lra_release or its archive there, name another folder with "
-                    f"data_dir=, or use task.source=generated"
-                )
-        if FlatCache.exists(place):
-            return place
         if self.source == "generated":
             name = f"generated, seed {self.seed}, generator {GENERATOR_VERSION}"
             write(place, self._draw_splits(progress), {"source": name, "options": self._options()})
-        else:
-            self._encode(place, progress)
-        return place
-
-    def _encode(self, place: Path, progress: ProgressCallback) -> None:
+            return
         with writing(place) as cache:
             self._files().fill(cache, self.data_dir, _read_tsv, progress)
             cache.facts["options"] = self._options()

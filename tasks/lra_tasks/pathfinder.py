@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -278,24 +279,19 @@ class Pathfinder(CachedTask):
             return self._place_for(identity_of(source.path, self.cache_dir))
         return self._place_for(_listing_digest(source.path / _FOLDERS[self.difficulty]))
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
+    def _fetch(self) -> None:
+        raise UserError(
+            f"the official images (pathfinder{self.resolution}/{_FOLDERS[self.difficulty]}) are "
+            f"not in {self.data_dir}; put the unpacked lra_release or its archive there (from "
+            f"{RELEASE_URL}), name another folder with data_dir=, or use task.source=generated"
+        )
+
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
         """Draw the images, or read the released ones."""
-        place = self._place()
-        if place is None:
-            place = self._left_behind()
-            if place is None:
-                raise UserError(
-                    f"the official images (pathfinder{self.resolution}/"
-                    f"{_FOLDERS[self.difficulty]}) are not in {self.data_dir}; put the unpacked "
-                    f"lra_release or its archive there (from {RELEASE_URL}), name another folder "
-                    f"with data_dir=, or use task.source=generated"
-                )
-        if not FlatCache.exists(place):
-            if self.source == "generated":
-                self._generate(place, progress)
-            else:
-                self._read(place, progress)
-        return place
+        if self.source == "generated":
+            self._generate(place, progress)
+        else:
+            self._read(place, progress)
 
     # Drawing.
 
@@ -663,7 +659,7 @@ def _portions(rows: Sequence[Row], resolution: int) -> Iterator[list[Row]]:
         yield portion
 
 
-class _Released:
+class _Released(ABC):
     """The images of one difficulty: what the metadata say, and how to get at the pixels."""
 
     prefix = ""
@@ -672,13 +668,13 @@ class _Released:
         self.resolution = resolution
         self.rows: list[Row] = []
 
+    @abstractmethod
     def is_empty(self, name: str) -> bool:
         """Return whether a file has no bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, rows: Sequence[Row]) -> Images:
         """Return pixels and labels of some images."""
-        raise NotImplementedError
 
     def add_metadata(self, files: dict[int, tuple[bytes, str]]) -> None:
         """Take over metadata files, by number, and refuse images named twice."""
@@ -798,8 +794,6 @@ class _FromArchive(_Released):
         self._pixels = np.memmap(path, np.uint8, "r", shape=shape) if self._index else None
 
     def _add_image(self, name: str, member: Member, save: Callable[[bytes], Any]) -> None:
-        if name in self._index or name in self._empty:
-            raise UserError(f"{member.place} is there twice; get it again from {RELEASE_URL}")
         content = member.read(_MAX_PNG_BYTES)
         if not content:
             self._empty.add(name)

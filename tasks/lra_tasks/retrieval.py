@@ -21,7 +21,7 @@ from lra_bench.types import (
     ignore_progress,
 )
 from lra_tasks import _pairs
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, writing
+from lra_tasks._cache import CachedTask, Chunk, writing
 from lra_tasks._pairs import Pair
 from lra_tasks._released import ReleasedFiles
 from lra_tasks._sources import RELEASE_URL, Member
@@ -100,22 +100,19 @@ class Retrieval(CachedTask):
         identity = FILES.identity(self.data_dir, self.cache_dir)
         return None if identity is None else self._place_for(identity)
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
-        """Encode the released files."""
-        place = self._place() or self._left_behind()
-        if place is None:
-            raise UserError(
-                f"the AAN files ({', '.join(FILES.names.values())}) are not in {self.data_dir}; "
-                f"put them, the unpacked lra_release or its archive (from {RELEASE_URL}) there, "
-                f"or name another folder with data_dir="
-            )
-        if not FlatCache.exists(place):
-            reader = _Reader()
-            with writing(place, num_inputs=2, first_id=_pairs.FIRST_ID) as cache:
-                FILES.fill(cache, self.data_dir, reader.read, progress)
-                cache.facts["options"] = self._options()
-                cache.facts["details"]["empty_documents"] = f"{reader.num_empty:,}"
-        return place
+    def _fetch(self) -> None:
+        raise UserError(
+            f"the AAN files ({', '.join(FILES.names.values())}) are not in {self.data_dir}; "
+            f"put them, the unpacked lra_release or its archive (from {RELEASE_URL}) there, "
+            f"or name another folder with data_dir="
+        )
+
+    def _encode(self, place: Path, progress: ProgressCallback) -> None:
+        reader = _Reader()
+        with writing(place, num_inputs=2, first_id=_pairs.FIRST_ID) as cache:
+            FILES.fill(cache, self.data_dir, reader.read, progress)
+            cache.facts["options"] = self._options()
+            cache.facts["details"]["empty_documents"] = f"{reader.num_empty:,}"
 
 
 class _Reader:

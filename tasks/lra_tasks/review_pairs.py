@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from lra_bench.types import (
     ignore_progress,
 )
 from lra_tasks import _imdb_archive, _pairs, text
-from lra_tasks._cache import CachedTask, FlatCache, write
+from lra_tasks._cache import CachedTask, write
 from lra_tasks._imdb_archive import ARCHIVE_NAME, REMEDY, FilmList
 from lra_tasks._sources import identity_of
 
@@ -139,17 +138,8 @@ class ReviewPairs(CachedTask):
         path = self.data_dir / ARCHIVE_NAME
         return self._place_for(identity_of(path, self.cache_dir)) if path.exists() else None
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
-        """Find or download the archive, and make the pairs."""
-        place = self._place()
-        if place is None:
-            # What was prepared before will do when the archive is gone.
-            before = self._left_behind_or(partial(text.download_archive, self.data_dir))
-            place = before or self._place()
-            assert place is not None
-        if not FlatCache.exists(place):
-            self._encode(place, progress)
-        return place
+    def _fetch(self) -> None:
+        text.download_archive(self.data_dir)
 
     def _encode(self, place: Path, progress: ProgressCallback) -> None:
         path = self.data_dir / ARCHIVE_NAME

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from lra_bench.types import (
     TaskSpec,
     UserError,
 )
-from lra_tasks._cache import CachedTask, Chunk, FlatCache, write
+from lra_tasks._cache import CachedTask, Chunk, write
 from lra_tasks._download import download
 from lra_tasks._imdb_archive import ARCHIVE_NAME as ARCHIVE_NAME
 from lra_tasks._imdb_archive import URL as URL
@@ -117,17 +116,8 @@ class Text(CachedTask):
         self.num_validation = num_validation
         self.validation_seed = validation_seed
 
-    def _make_cache(self, progress: ProgressCallback) -> Path:
-        """Find or download the archive and encode it."""
-        place = self._place()
-        if place is None:
-            # What was prepared before will do when the archive is gone.
-            before = self._left_behind_or(partial(download_archive, self.data_dir))
-            place = before or self._place()
-            assert place is not None
-        if not FlatCache.exists(place):
-            self._encode(place, progress)
-        return place
+    def _fetch(self) -> None:
+        download_archive(self.data_dir)
 
     def about(self) -> About:
         """See `Task.about`."""
