@@ -15,6 +15,7 @@ from lra_tasks._sources import (
     Source,
     find_release,
     identity_of,
+    identity_of_all,
     members_of,
 )
 
@@ -53,10 +54,7 @@ class ReleasedFiles:
         if source.is_archive:
             return identity_of(source.path, cache_dir)
         paths = [source.path / name for name in self.names.values()]
-        missing = [str(path) for path in paths if not path.exists()]
-        if missing:
-            raise UserError(f"{', '.join(missing)} is missing; put it there")
-        return " ".join(identity_of(path, cache_dir) for path in paths)
+        return identity_of_all(paths, cache_dir)
 
     def fill(
         self, cache: CacheWriter, data_dir: Path, read: Read, progress: ProgressCallback

@@ -451,3 +451,15 @@ def _note(seen: str, found: str) -> dict[str, str]:
 def _digest(text: str) -> str:
     # Names of files need not be UTF-8.
     return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def identity_of_all(paths: Sequence[Path], cache_dir: Path) -> str:
+    """Return what tells some files that belong together from others; see `identity_of`.
+
+    Raises:
+        UserError: One is missing, or cannot be read.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UserError(f"{', '.join(missing)} is missing; put it there")
+    return " ".join(identity_of(path, cache_dir) for path in paths)

@@ -40,7 +40,7 @@ from lra_tasks._cifar_files import (
     is_jpeg,
 )
 from lra_tasks._download import download
-from lra_tasks._sources import Source, identity_of
+from lra_tasks._sources import Source, identity_of, identity_of_all
 from lra_tasks._tfds import prepared, rows_of
 
 # Raised when the same files would give other bytes.
@@ -134,10 +134,7 @@ class Image(CachedTask):
         if source.is_archive:
             return identity_of(source.path, self.cache_dir)
         paths = [source.path / name for name in BINARY_FILES]
-        missing = [str(path) for path in paths if not path.exists()]
-        if missing:
-            raise UserError(f"{', '.join(missing)} is missing; put it there")
-        return " ".join(identity_of(path, self.cache_dir) for path in paths)
+        return identity_of_all(paths, self.cache_dir)
 
     def _encode(self, place: Path, progress: ProgressCallback) -> None:
         source = find(self.data_dir)
