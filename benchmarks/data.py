@@ -84,7 +84,7 @@ def real_texts(data_dir: Path, number: int) -> TextRows:
         examples = task.examples("train")
         at = np.linspace(0, len(examples) - 1, min(number, len(examples))).astype(int).tolist()
         some = [examples[index] for index in at]
-        return [((one.inputs[0] - np.uint8(1)).tobytes(), one.label) for one in some]
+        return [((one.inputs[0] - np.uint8(1)).tobytes(), one.target) for one in some]
 
 
 def synthetic_texts(number: int) -> TextRows:
@@ -192,7 +192,7 @@ def fill_seconds_per_byte(num_bytes: int) -> float:
 
 
 def size_of(batch: Batch) -> int:
-    tensors = [batch.tokens_BIL, batch.labels_B]
+    tensors = [batch.tokens_BIL, batch.targets]
     if batch.mask_BIL is not None:
         tensors.append(batch.mask_BIL)
     return sum(tensor.nbytes for tensor in tensors)
@@ -215,7 +215,7 @@ def epochs(examples: FlatExamples, batch_size: int, turns: int) -> list[dict[str
     order = [batch.tolist() for batch in plan.epoch(0)]
     arrays = [examples[at].inputs[0].astype(np.int64) for at in range(len(examples))]
     lists = [array.tolist() for array in arrays]
-    labels = [examples[at].label for at in range(len(examples))]
+    labels = [examples[at].target for at in range(len(examples))]
 
     def ours(bucketing: bool) -> int:
         batches = loaders[bucketing].training(seed=0, start=0, stop=plan.steps_per_epoch)
@@ -231,7 +231,7 @@ def epochs(examples: FlatExamples, batch_size: int, turns: int) -> list[dict[str
     ):
         tokens, classes = rebuilt_batch(lists, labels, indices)
         assert torch.equal(batch.tokens_BIL[:, 0], tokens)
-        assert torch.equal(batch.labels_B, classes)
+        assert torch.equal(batch.targets, classes)
 
     sides: dict[str, Callable[[], Any]] = {
         "rebuild": lambda: rebuild(lists),

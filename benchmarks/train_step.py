@@ -63,7 +63,7 @@ def make_step(model: str, length: int, batch_size: int, device: torch.device) ->
 
     def step() -> None:
         classifier.train()
-        loss = F.cross_entropy(classifier(batch), batch.labels_B)
+        loss = F.cross_entropy(classifier(batch), batch.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

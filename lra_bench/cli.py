@@ -178,7 +178,7 @@ def _call(words: list[str]) -> int:
 
 
 def _is_mistake(error: Exception) -> bool:
-    from lra_bench.types import UserError
+    from lra_bench.errors import UserError
 
     # Looked up, not imported: without Hydra loaded there can be no such error.
     config = sys.modules.get("lra_bench.config")
@@ -239,9 +239,9 @@ def _sweep(
     from lra_bench.paths import conf_dir
 
     def job(_: Any) -> float:
+        from lra_bench.errors import UserError
         from lra_bench.record import accuracy
         from lra_bench.runner import run
-        from lra_bench.types import UserError
 
         _make_importable(config_dirs)
         # Composed again from the words of this run: Hydra's own object lacks the changes.
@@ -393,9 +393,9 @@ def _task_of(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[Compose
 def _every_task(action: str, words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     """Show the table of all tasks, or verify those that are prepared."""
     from lra_bench.config import ConfigError, options
+    from lra_bench.errors import UserError
     from lra_bench.paths import conf_dir, default_cache_dir, default_data_dir
     from lra_bench.show import Screen, Summary, summarize, table_of
-    from lra_bench.types import UserError
 
     summaries, tasks = [], []
     problems: dict[str, str] = {}
@@ -474,9 +474,10 @@ def _verify(tasks: Sequence[Task], unbuilt: Mapping[str, str], cache_dir: str) -
         unbuilt: Why others could not be asked, by name.
         cache_dir: For the message if there is none.
     """
+    from lra_bench.errors import UserError
     from lra_bench.show import in_bytes, size_of
     from lra_bench.tracking import ConsoleTracker
-    from lra_bench.types import UserError, Verification
+    from lra_bench.types import Verification
 
     if not tasks and not unbuilt:
         print(f"no task is prepared in {cache_dir}; lra-bench data prepare task=NAME does it")

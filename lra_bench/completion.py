@@ -53,7 +53,7 @@ _BEFORE_PATHS = ("--config-dir", "--save")
 
 def main(words: Sequence[str]) -> int:
     """Print a shell's script, or what may follow on a line; the verb ``completion``."""
-    from lra_bench.types import UserError
+    from lra_bench.errors import UserError
 
     if len(words) == 2 and words[0] == "--complete":
         print("\n".join(complete(words[1])))

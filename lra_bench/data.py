@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lra_bench.types import Batch, Example, Examples, LengthsKnown, TaskSpec, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import Batch, Example, Examples, LengthsKnown, TaskSpec
 
 # Examples of similar length are gathered within this many batches: enough to save most of the
 # padding, few enough that a batch still mixes the whole data set.
@@ -45,8 +46,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     mask_BIL = None
     if lengths.min() < longest:
         mask_BIL = torch.from_numpy(np.arange(longest) < lengths[..., None])
-    labels_B = torch.tensor([example.label for example in examples], dtype=torch.int64)
-    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, labels_B, int(lengths.sum()))
+    targets = torch.tensor([example.target for example in examples], dtype=torch.int64)
+    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(lengths.sum()))
 
 
 def lengths_of(examples: Examples) -> NDArray[np.int64]:
@@ -60,9 +61,9 @@ def lengths_of(examples: Examples) -> NDArray[np.int64]:
 
 def majority_baseline(training: Examples, test: Examples) -> float:
     """Return the test accuracy of always answering the most frequent training class."""
-    classes = [training[index].label for index in range(len(training))]
+    classes = [training[index].target for index in range(len(training))]
     answer = int(np.bincount(classes).argmax())
-    right = sum(test[index].label == answer for index in range(len(test)))
+    right = sum(test[index].target == answer for index in range(len(test)))
     return right / len(test)
 
 
@@ -181,7 +182,7 @@ class Loader:
         batch = collate([self.examples[index] for index in indices.tolist()])
         if self.spec is not None:
             _check_range("token id", batch.tokens_BIL, self.spec.vocab_size)
-            _check_range("label", batch.labels_B, self.spec.num_classes)
+            _check_range("label", batch.targets, self.spec.num_classes)
         if self.device.type != "cuda":
             return batch
         # From pinned pages the copy runs beside the computation.

@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from lra_bench import record as records
+from lra_bench.errors import UserError
 from lra_bench.record import BadRecord, RunRecord
-from lra_bench.types import UserError
 
 CELL = ("setting", "task", "model", "objective", "data")
 # The numbers of these settings mean nothing.

@@ -55,7 +55,7 @@ class CrossEntropy(Objective):
 
     def __call__(self, classifier: SequenceClassifier, batch: Batch) -> Loss:
         """See `Objective`."""
-        loss = F.cross_entropy(classifier(batch), batch.labels_B)
+        loss = F.cross_entropy(classifier(batch), batch.targets)
         return Loss(loss, {"cross_entropy": loss.detach()})
 
 
@@ -101,7 +101,7 @@ class SelfAttentionRegularization(Objective):
         first_BC = F.log_softmax(classifier(batch), dim=-1)
         second_BC = F.log_softmax(classifier(batch, topology=self.topology), dim=-1)
         cross_entropy = (
-            F.nll_loss(first_BC, batch.labels_B) + F.nll_loss(second_BC, batch.labels_B)
+            F.nll_loss(first_BC, batch.targets) + F.nll_loss(second_BC, batch.targets)
         ) / 2
         # The sum of both directions is the sum of (p1 - p2) * (log p1 - log p2).
         difference_BC = first_BC - second_BC

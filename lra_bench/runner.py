@@ -21,18 +21,10 @@ from hydra.utils import get_object, instantiate
 
 from lra_bench import record as records
 from lra_bench.config import Composed
+from lra_bench.errors import UserError
 from lra_bench.paths import default_cache_dir, default_data_dir
 from lra_bench.record import RunRecord
-from lra_bench.types import (
-    SPLITS,
-    Examples,
-    Progress,
-    ProgressCallback,
-    Split,
-    Task,
-    TaskSpec,
-    UserError,
-)
+from lra_bench.types import SPLITS, Examples, Progress, ProgressCallback, Split, Task, TaskSpec
 
 if TYPE_CHECKING:
     import torch

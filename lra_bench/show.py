@@ -22,6 +22,7 @@ from typing import Any, Literal, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
     Example,
@@ -32,7 +33,6 @@ from lra_bench.types import (
     Split,
     Task,
     TaskSpec,
-    UserError,
     ignore_progress,
 )
 
@@ -257,7 +257,9 @@ def as_text(selection: Selection, screen: Screen) -> str:
     texts = []
     for index, example in zip(selection.indices, selection.examples, strict=True):
         lengths = " and ".join(f"{len(tokens):,}" for tokens in example.inputs)
-        about = f"label {example.label}, length {lengths} tokens, {selection.split} example {index}"
+        about = (
+            f"label {example.target}, length {lengths} tokens, {selection.split} example {index}"
+        )
         said = screen.printable(_decoded(selection.task, example))
         if not selection.pictures:
             texts.append(f"{screen.wrapped(said)}\n\n{about}")
@@ -278,7 +280,7 @@ def as_sheet(selection: Selection) -> bytes:
 
 def _captions(selection: Selection) -> list[str]:
     return [
-        f"{index}: label {example.label}"
+        f"{index}: label {example.target}"
         for index, example in zip(selection.indices, selection.examples, strict=True)
     ]
 
@@ -288,7 +290,7 @@ def _decoded(task: Task, example: Example) -> str:
     if len(example.inputs) == 1 or type(task).decode is not Task.decode:
         return task.decode(example)
     return "\n\n".join(
-        f"input {number}:\n{task.decode(Example((tokens,), example.label))}"
+        f"input {number}:\n{task.decode(Example((tokens,), example.target))}"
         for number, tokens in enumerate(example.inputs, start=1)
     )
 
@@ -475,7 +477,7 @@ def statistics_of(examples: Examples, progress: ProgressCallback = ignore_progre
     lengths, labels = [], Counter[int]()
     for index in range(len(examples)):
         example = examples[index]
-        labels[int(example.label)] += 1
+        labels[int(example.target)] += 1
         if known is None:
             lengths.append(max(map(len, example.inputs)))
         if index % 1000 == 999:

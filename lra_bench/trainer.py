@@ -266,7 +266,7 @@ def _step(
 ) -> Tensor:
     """Make one update and return the loss, detached, without waiting for it."""
     classifier.train()
-    with _autocast(batch.labels_B.device, precision):
+    with _autocast(batch.targets.device, precision):
         loss = objective(classifier, batch).total
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -305,8 +305,8 @@ def evaluate(
         interrupt.check()
         with _autocast(loader.device, precision):
             logits_BC = classifier(batch)
-        num_correct += (logits_BC.argmax(dim=-1) == batch.labels_B).sum()
-        loss_sum += F.cross_entropy(logits_BC.double(), batch.labels_B, reduction="sum")
+        num_correct += (logits_BC.argmax(dim=-1) == batch.targets).sum()
+        loss_sum += F.cross_entropy(logits_BC.double(), batch.targets, reduction="sum")
         num_examples += batch.size
         progress(num_examples, len(loader.lengths))
     return Evaluation(num_examples, int(num_correct.item()), loss_sum.item())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+# What is asked about an example: one class, the first and last position of a span, or a class at
+# each position.
+Target = Literal["class", "span", "tokens"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+# At a position with this id nothing is asked; it is also what PyTorch's cross entropy leaves out.
+IGNORED = -100
 
-class UserError(ValueError):
-    """Something the user wrote or provided is wrong; the text names it and says what to do.
-
-    The command line prints the text alone, without a traceback, and exits with status 2.
-    """
+_DEFAULT_METRICS: dict[Target, tuple[str, ...]] = {
+    "class": ("accuracy",),
+    "span": ("exact_match", "token_f1"),
+    "tokens": ("accuracy",),
+}
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,47 @@ class TaskSpec:
     """What a model has to know about a task.
 
     Args:
-        name: The task's name in records and tables.
+        name: The task's name in messages; records and tables have the name of its configuration.
         vocab_size: Number of token ids; ids are 0..vocab_size-1 and 0 is reserved for padding,
             unless the task gives it a meaning (padding is told by the length, not by the id).
         max_length: Longest input [tokens].
-        num_classes: Number of labels; labels are 0..num_classes-1.
+        num_classes: Number of classes, of the example or of each position; 0 for spans.
         num_inputs: Sequences an example: 1, or 2 where two documents are compared.
-        majority_baseline: Accuracy of always answering the most frequent class, as expected from
-            how the data are made (a record holds the value counted on its own test split).
+        target: What is asked: one ``class`` an example, the first and last position of a
+            ``span``, or a class at each of the ``tokens``.
+        metrics: Names from `lra_bench.metrics`; the first one ranks, and chooses the weights on
+            validation. Empty for the usual ones of the target.
+        majority_baseline: The ranking metric of always answering the most frequent class, as
+            expected from how the data are made (a record holds what its own test split has).
     """
 
     name: str
     vocab_size: int
     max_length: int
-    num_classes: int
+    num_classes: int = 0
     num_inputs: int = 1
+    target: Target = "class"
+    metrics: tuple[str, ...] = ()
     majority_baseline: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could answer.
+
+        Raises:
+            ValueError: The target is unknown, or the numbers do not fit it.
+        """
+        if self.target not in TARGETS:
+            raise ValueError(f"target={self.target!r} is not one of {', '.join(TARGETS)}")
+        if self.target == "span" and self.num_classes:
+            raise ValueError(f"num_classes={self.num_classes}: a span has none; leave it out")
+        if self.target != "span" and self.num_classes < 1:
+            raise ValueError(f"num_classes={self.num_classes} must be at least 1")
+        if self.target != "class" and self.num_inputs != 1:
+            raise ValueError(
+                f"num_inputs={self.num_inputs}: positions are asked about in a single input only"
+            )
+        if not self.metrics:
+            object.__setattr__(self, "metrics", _DEFAULT_METRICS[self.target])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +90,12 @@ class Example:
 
     Args:
         inputs: One 1-D integer array of token ids an input, each at least one token long.
-        label: The class.
+        target: The class; or the first and the last position of the span, shape (2,); or a class
+            a position, as long as the input, `IGNORED` where nothing is asked.
     """
 
     inputs: tuple[NDArray[Any], ...]
-    label: int
+    target: int | NDArray[Any]
 
 
 class Examples(Protocol):
@@ -74,6 +106,7 @@ class Examples(Protocol):
     def __getitem__(self, index: int, /) -> Example: ...
 
 
+@runtime_checkable
 class LengthsKnown(Protocol):
     """Examples that know their lengths without being read; others are read once to measure them."""
 
@@ -82,13 +115,30 @@ class LengthsKnown(Protocol):
         ...
 
 
+def lengths_of(examples: Examples) -> NDArray[np.int64]:
+    """Return the length of the longest input of each example, shape (N,) [tokens]."""
+    if isinstance(examples, LengthsKnown):
+        return examples.lengths()
+    return np.array(
+        [max(map(len, examples[index].inputs)) for index in range(len(examples))], np.int64
+    )
+
+
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life from long work: ``done`` of ``total`` units of ``what``."""
+    """A sign of life from long work.
+
+    Args:
+        what: The work, for example ``training``.
+        done: Units done.
+        total: Units to do.
+        seconds_left: Time still needed, where the work knows better than who watches it.
+    """
 
     what: str
     done: int
     total: int
+    seconds_left: float | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -112,18 +162,29 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class About:
-    """What is known of a task's data before anything is read.
+class DataInfo:
+    """What is known of a task's data.
 
     Args:
-        origin: Where the data come from, in a few words.
-        terms: Licence or terms of use, in a few words.
-        num_examples: Examples of each split; empty where it is not known beforehand.
+        origin: Where they come from, in a few words; known before anything is read.
+        terms: License or terms of use, likewise.
+        num_examples: Examples of each split, where known.
+        source: What was read, in words; empty as long as nothing is prepared. It names the data
+            wherever a number made of them is shown; runs on different sources are never averaged.
+        warning: Why the data are not the set that the task's name promises; everybody must know
+            who sees the number. Empty if they are.
+        note: The same of data that are known, but not the original. A number with a warning or a
+            note is marked in every table and enters no average.
+        details: Anything else that a record should say.
     """
 
     origin: str = ""
     terms: str = ""
     num_examples: Mapping[Split, int] = field(default_factory=dict)
+    source: str = ""
+    warning: str = ""
+    note: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -134,6 +195,8 @@ class Task(ABC):
     """
 
     spec: TaskSpec
+    # Whether `picture` shows the examples.
+    has_pictures: ClassVar[bool] = False
 
     @abstractmethod
     def examples(self, split: Split) -> Examples:
@@ -150,13 +213,16 @@ class Task(ABC):
             UserError: The data cannot be had; the text says which file to put where.
         """
 
-    def about(self) -> About:
-        """Say what is known without reading anything: a table of all tasks is made of it."""
-        return About()
+    def info(self) -> DataInfo:
+        """Say what is known of the data, without reading more than is prepared."""
+        return DataInfo()
 
-    def is_prepared(self) -> bool:
-        """Return whether ``prepare`` would find nothing to do; cheap, and changes nothing."""
-        return False
+    def is_prepared(self) -> bool | None:
+        """Return whether ``prepare`` would find nothing to do; None if the task does not tell.
+
+        Cheap, and changes nothing.
+        """
+        return None
 
     def folder(self) -> Path | None:
         """Return the folder that holds the prepared data, None if there is none; cheap as well."""
@@ -169,23 +235,15 @@ class Task(ABC):
         """
         yield from ()
 
-    def provenance(self) -> dict[str, str]:
-        """Say in words what was read, for the record.
-
-        ``source`` names the data wherever a number made of them is shown; runs on different
-        sources are never averaged. ``warning`` is what everybody must know who sees the number:
-        why the data are not the set that the task's name promises. ``note`` says the same of data
-        that are known, but not the original. A number with either is marked in every table and
-        enters no average. Other keys are free.
-        """
-        return {}
-
     def decode(self, example: Example) -> str:
-        """Return an example in a form that a person can read."""
-        return "\n".join(" ".join(map(str, tokens.tolist())) for tokens in example.inputs)
+        """Return an example in a form that a person can read; several inputs are told apart."""
+        texts = [" ".join(map(str, tokens.tolist())) for tokens in example.inputs]
+        if len(texts) == 1:
+            return texts[0]
+        return "\n\n".join(f"input {number}:\n{text}" for number, text in enumerate(texts, 1))
 
     def picture(self, example: Example) -> NDArray[np.uint8] | None:
-        """Return an example as an image, shape (height, width), 0 black; None if it is none."""
+        """Return an example as an image, shape (height, width), 0 black; see `has_pictures`."""
         del example
         return None
 
@@ -198,21 +256,22 @@ class Batch:
         tokens_BIL: int64 token ids, 0 where padded.
         mask_BIL: True at real tokens; None where no token is padding, so that a kernel may skip
             masking without looking at the values.
-        labels_B: int64 classes.
+        targets: int64; classes, shape (B,); first and last positions of spans, shape (B, 2); or
+            classes of positions, shape (B, L), `IGNORED` where padded or not asked.
         num_tokens: Real tokens, known without asking the device.
     """
 
     tokens_BIL: Tensor
     mask_BIL: Tensor | None
-    labels_B: Tensor
+    targets: Tensor
     num_tokens: int
 
     @property
     def size(self) -> int:
         """Number of examples."""
-        return len(self.labels_B)
+        return len(self.targets)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with each of its tensors changed."""
         mask_BIL = None if self.mask_BIL is None else change(self.mask_BIL)
-        return Batch(change(self.tokens_BIL), mask_BIL, change(self.labels_B), self.num_tokens)
+        return Batch(change(self.tokens_BIL), mask_BIL, change(self.targets), self.num_tokens)

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from fuzzing import mutants
 
-from lra_bench.types import SPLITS, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Split
 from lra_tasks._cache import FORMAT, Chunk, FlatCache, _check_of, write, writing
 
 REMEDY = "run the command again"
@@ -57,7 +58,7 @@ def rows_of(cache: FlatCache, split: Split, max_length: int = 1000) -> Rows:
     examples = cache.examples(split, max_length=max_length)
     found = [examples[at] for at in range(len(examples))]
     assert all(len(example.inputs) == 1 for example in found)
-    return [(example.inputs[0].tolist(), example.label) for example in found]
+    return [(example.inputs[0].tolist(), example.target) for example in found]
 
 
 def names_in(folder: Path) -> set[str]:
@@ -160,7 +161,7 @@ def test_two_inputs_an_example(tmp_path: Path, order: Sequence[Split]) -> None:
                     example = examples[index]
                     found = tuple(tokens.tolist() for tokens in example.inputs)
                     assert found == tuple(tokens[:max_length] for tokens in inputs)
-                    assert example.label == label
+                    assert example.target == label
                 lengths.append(max(map(len, found)))
             assert examples.lengths().tolist() == lengths
     assert [check.problem for check in cache.verify()] == [None] * 3

@@ -45,11 +45,11 @@ def check_batch(batch: Batch, examples: Sequence[Example]) -> None:
     num_inputs = len(examples[0].inputs)
     longest = max(len(tokens) for one in examples for tokens in one.inputs)
     assert batch.tokens_BIL.shape == (len(examples), num_inputs, longest)
-    assert batch.tokens_BIL.dtype == batch.labels_B.dtype == torch.int64
+    assert batch.tokens_BIL.dtype == batch.targets.dtype == torch.int64
     assert batch.size == len(examples)
     num_tokens = 0
     for row, one in enumerate(examples):
-        assert batch.labels_B[row] == one.label
+        assert batch.targets[row] == one.target
         for which, tokens in enumerate(one.inputs):
             for at in range(longest):
                 real = at < len(tokens)
@@ -97,7 +97,7 @@ def test_two_inputs_of_different_lengths() -> None:
     assert batch.tokens_BIL.tolist() == [[[1, 0, 0], [2, 3, 4]], [[5, 6, 0], [7, 0, 0]]]
     assert batch.mask_BIL is not None
     assert batch.mask_BIL.long().tolist() == [[[1, 0, 0], [1, 1, 1]], [[1, 1, 0], [1, 0, 0]]]
-    assert batch.labels_B.tolist() == [1, 0]
+    assert batch.targets.tolist() == [1, 0]
     assert batch.num_tokens == 7
 
 
@@ -309,7 +309,7 @@ def test_loader_on_a_gpu() -> None:
     loader = Loader(examples, batch_size=7, bucketing=False, device=device)
     plan = evaluation_plan(lengths_of(examples), 7, bucketing=False)
     for batch, indices in zip(loader.evaluation(), plan, strict=True):
-        assert batch.tokens_BIL.device.type == batch.labels_B.device.type == "cuda"
+        assert batch.tokens_BIL.device.type == batch.targets.device.type == "cuda"
         check_batch(batch.map(lambda x: x.cpu()), [examples[at] for at in indices])
 
 

@@ -22,10 +22,11 @@ from PIL import Image as Pictures
 from lra_bench.cli import main
 from lra_bench.config import compose
 from lra_bench.data import collate
+from lra_bench.errors import UserError
 from lra_bench.paths import conf_dir
 from lra_bench.runner import _assemble
 from lra_bench.tracking import Tracker
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _tfds, image
 from lra_tasks._cifar_files import (
     BINARY_ARCHIVE,
@@ -52,7 +53,7 @@ Rows = list[tuple[bytes, int]]
 def rows_of(task: Image, split: Split) -> Rows:
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
-    return [(one.inputs[0].tobytes(), one.label) for one in found]
+    return [(one.inputs[0].tobytes(), one.target) for one in found]
 
 
 def row_of(record: bytes) -> tuple[bytes, int]:
@@ -822,7 +823,7 @@ def real_copy(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 def labels_of(task: Image, split: Split) -> list[int]:
     examples = task.examples(split)
-    return [examples[at].label for at in range(len(examples))]
+    return [examples[at].target for at in range(len(examples))]
 
 
 @pytest.mark.slow
@@ -876,7 +877,7 @@ def test_real_official_archive(tmp_path: Path) -> None:
     assert set(Counter(labels_of(task, "test")).values()) == {1_000}
     # As others have printed the first picture of the stock data set: a horse, and its first pixels.
     first = task.examples("train")[0]
-    assert CLASSES[first.label] == "horse"
+    assert CLASSES[first.target] == "horse"
     corner = np.zeros((1, RECORD_BYTES), np.uint8)
     for at, color in enumerate([(143, 96, 70), (141, 96, 72), (135, 93, 72)]):
         corner[0, [1 + at, 1025 + at, 2049 + at]] = color

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from listops_oracle import Limits, Operation, Tree
 from numpy.typing import ArrayLike, NDArray
 
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _listops_trees as trees
 from lra_tasks import _parallel, listops
 from lra_tasks._cache import Chunk
@@ -433,7 +434,7 @@ def test_labels_are_the_values(tmp_path: Path) -> None:
         examples = task.examples(split)
         for at in range(len(examples)):
             example = examples[at]
-            assert example.label == oracle.evaluate(tree_of(example.inputs[0]))
+            assert example.target == oracle.evaluate(tree_of(example.inputs[0]))
 
 
 def test_length_may_be_exhausted_to_the_last_expression(tmp_path: Path) -> None:
@@ -567,7 +568,7 @@ def test_released_files(tmp_path: Path, released: dict[Split, list[Tree]]) -> No
     assert expressions_of(task) == expected_expressions(released)
     for split, some in released.items():
         examples = task.examples(split)
-        labels = [examples[at].label for at in range(len(examples))]
+        labels = [examples[at].target for at in range(len(examples))]
         assert labels == [oracle.evaluate(tree) for tree in some]
     checks = list(task.verify())
     assert [check.what for check in checks if check.problem] == ["official set"]
@@ -582,7 +583,7 @@ def test_released_files_are_cut_to_the_length(
     for at, tree in enumerate(released["train"]):
         expected = ids(oracle.tokens(tree))[:9]
         assert examples[at].inputs[0].tolist() == expected
-        assert examples[at].label == oracle.evaluate(tree)
+        assert examples[at].target == oracle.evaluate(tree)
 
 
 def test_lines_may_end_with_a_line_feed_alone(

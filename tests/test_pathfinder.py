@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lra_bench.cli import main
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _parallel, pathfinder
 from lra_tasks._cache import Chunk, writing
 from lra_tasks._pathfinder_images import (
@@ -71,7 +72,7 @@ def make(folder: Path, **options: Any) -> Pathfinder:
 def rows_of(task: Pathfinder, split: Split) -> Rows:
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
-    return [(example.inputs[0].tobytes(), example.label) for example in found]
+    return [(example.inputs[0].tobytes(), example.target) for example in found]
 
 
 def names_in(folder: Path) -> set[str]:
@@ -476,7 +477,7 @@ def facts_of_oracle(difficulty: Difficulty, number: int) -> Facts:
     contours = np.array([one.contours for one in made], float)[..., ::-1, :]
     return Facts(
         np.array([one.image for one in made], float),
-        np.array([one.label for one in made]),
+        np.array([one.target for one in made]),
         contours,
         np.array([one.markers for one in made], float),
         np.array([one.num_distractors_placed for one in made]),
@@ -1258,7 +1259,7 @@ def test_what_a_generated_task_says_of_itself(tmp_path: Path) -> None:
     picture = task.picture(example)
     assert picture.shape == (32, 32)
     assert picture.tobytes() == example.inputs[0].tobytes()
-    said = {label: task.decode(replace(example, label=label)) for label in (0, 1)}
+    said = {label: task.decode(replace(example, target=label)) for label in (0, 1)}
     assert said == {
         0: "the two discs sit on different contours",
         1: "the two discs sit on one contour",

@@ -20,7 +20,8 @@ from fuzzing import mutants
 
 from lra_bench.cli import main
 from lra_bench.data import Loader
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _pairs, retrieval
 from lra_tasks._cache import Chunk, FlatCache, write
 from lra_tasks._sources import Member
@@ -126,7 +127,7 @@ def rows_of(task: Retrieval, split: Split) -> list[Pair]:
     """Return the pairs of a split as bytes again."""
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
-    return [(*(bytes((ids - 1).tolist()) for ids in one.inputs), one.label) for one in found]  # type: ignore[misc]
+    return [(*(bytes((ids - 1).tolist()) for ids in one.inputs), one.target) for one in found]  # type: ignore[misc]
 
 
 def check_contents(task: Retrieval, contents: Mapping[Split, bytes] = MADE_UP) -> None:
@@ -284,7 +285,7 @@ def test_batches(tmp_path: Path, bucketing: bool) -> None:
         assert batch.mask_BIL is not None
         assert batch.num_tokens == int(batch.mask_BIL.sum())
         for tokens_IL, mask_IL, label in zip(
-            batch.tokens_BIL, batch.mask_BIL, batch.labels_B.tolist(), strict=True
+            batch.tokens_BIL, batch.mask_BIL, batch.targets.tolist(), strict=True
         ):
             assert (tokens_IL[~mask_IL] == 0).all()
             texts = [

@@ -21,7 +21,8 @@ from fuzzing import mutants
 
 from lra_bench.cli import main
 from lra_bench.data import Loader
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _imdb_archive, review_pairs, text
 from lra_tasks._imdb_archive import ARCHIVE_NAME
 from lra_tasks._sources import Member
@@ -338,7 +339,7 @@ def rows_of(task: ReviewPairs, split: Split) -> list[tuple[str, str, int]]:
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
     return [
-        (*(bytes((ids - 1).tolist()).decode() for ids in one.inputs), one.label)  # type: ignore[misc]
+        (*(bytes((ids - 1).tolist()).decode() for ids in one.inputs), one.target)  # type: ignore[misc]
         for one in found
     ]
 
@@ -462,7 +463,7 @@ def test_a_batch(folder: Path) -> None:
             label,
         )
         for *pair, label in zip(
-            batch.tokens_BIL, batch.mask_BIL, batch.labels_B.tolist(), strict=True
+            batch.tokens_BIL, batch.mask_BIL, batch.targets.tolist(), strict=True
         )
     )
     assert found == Counter(rows_of(task, "train"))

@@ -20,8 +20,9 @@ from PIL import Image
 
 from lra_bench import show
 from lra_bench.cli import main
+from lra_bench.errors import UserError
 from lra_bench.show import Screen
-from lra_bench.types import Example, Examples, Split, Task, TaskSpec, UserError
+from lra_bench.types import Example, Examples, Split, Task, TaskSpec
 
 Said = pytest.CaptureFixture[str]
 
@@ -49,7 +50,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from lra_bench.types import About, Example, Progress, Task, TaskSpec, UserError, Verification
+from lra_bench.errors import UserError
+from lra_bench.types import (About, Example, Progress, Task, TaskSpec, Verification)
 
 
 class Full(Task):

@@ -18,7 +18,8 @@ from typing import Any, cast
 import pytest
 from fuzzing import mutants
 
-from lra_bench.types import Progress, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import Progress
 from lra_tasks import _sources
 from lra_tasks._cache import sha256_of
 from lra_tasks._sources import (

@@ -27,7 +27,8 @@ import numpy as np
 import pytest
 from fuzzing import mutants
 
-from lra_bench.types import SPLITS, Progress, Split, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import SPLITS, Progress, Split
 from lra_tasks import _imdb_builder, text
 from lra_tasks.text import ARCHIVE_NAME, Archive, Text
 
@@ -38,7 +39,7 @@ def rows_of(task: Text, split: Split) -> Rows:
     """Return the reviews of a split as bytes again, with their labels."""
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
-    return [((one.inputs[0] - np.uint8(1)).tobytes(), one.label) for one in found]
+    return [((one.inputs[0] - np.uint8(1)).tobytes(), one.target) for one in found]
 
 
 def archive_rows(path: Path, split: str) -> Rows:

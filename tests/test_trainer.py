@@ -202,8 +202,8 @@ def test_evaluation_counts_every_example(tmp_path: Path) -> None:
         one = Loader([examples[index]], batch_size=1, bucketing=False, device=torch.device("cpu"))
         (batch,) = one.evaluation()
         logits = classifier(batch)
-        right += int(logits.argmax() == batch.labels_B)
-        loss += F.cross_entropy(logits, batch.labels_B).item()
+        right += int(logits.argmax() == batch.targets)
+        loss += F.cross_entropy(logits, batch.targets).item()
     assert (found.num_examples, found.num_correct) == (13, right)
     assert found.loss_sum == pytest.approx(loss, rel=1e-5)
     assert Evaluation(4, 3, 1.0).accuracy == 0.75
@@ -303,10 +303,10 @@ class TestObjectives:
         found = SelfAttentionRegularization(alpha=0.7, topology=topology)(classifier, batch)
         first = classifier(batch).softmax(-1)
         second = classifier(batch, topology=topology).softmax(-1)
-        rows = range(len(batch.labels_B))
+        rows = range(len(batch.targets))
         expected = divergence = 0.0
         for row in rows:
-            p, q, label = first[row], second[row], batch.labels_B[row]
+            p, q, label = first[row], second[row], batch.targets[row]
             both = (p * (p / q).log()).sum() + (q * (q / p).log()).sum()
             divergence += both.item() / 2 / len(rows)
             expected -= (p[label].log().item() + q[label].log().item()) / 2 / len(rows)
@@ -317,7 +317,7 @@ class TestObjectives:
 
     def test_cross_entropy_is_the_mean(self) -> None:
         classifier, batch = self.batch()
-        expected = F.cross_entropy(classifier(batch), batch.labels_B)
+        expected = F.cross_entropy(classifier(batch), batch.targets)
         torch.testing.assert_close(CrossEntropy()(classifier, batch).total, expected)
 
     def test_passes_are_stated(self) -> None:

@@ -23,13 +23,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
     Example,
     ProgressCallback,
     Split,
     Task,
-    UserError,
     Verification,
     ignore_progress,
 )

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from lra_bench.types import ProgressCallback, UserError
+from lra_bench.errors import UserError
+from lra_bench.types import ProgressCallback
 from lra_tasks._sources import Source, members_of
 
 # Shape (N, RECORD_BYTES).

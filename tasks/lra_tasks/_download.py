@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from lra_bench.types import UserError
+from lra_bench.errors import UserError
 
 _CONNECT_SECONDS = 10.0
 

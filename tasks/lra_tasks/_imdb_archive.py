@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lra_bench.types import ProgressCallback, UserError, ignore_progress
+from lra_bench.errors import UserError
+from lra_bench.types import ProgressCallback, ignore_progress
 from lra_tasks._sources import archive_members
 
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"

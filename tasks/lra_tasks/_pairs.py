@@ -63,4 +63,4 @@ def decode(example: Example, answers: tuple[str, str]) -> str:
         for ids in example.inputs
     ]
     said = [f"input {number}:\n{text}" for number, text in enumerate(texts, start=1)]
-    return "\n\n".join([*said, f"answer: {answers[example.label]}"])
+    return "\n\n".join([*said, f"answer: {answers[example.target]}"])

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from lra_bench.types import UserError
+from lra_bench.errors import UserError
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lra_bench.types import ProgressCallback, Split, UserError, ignore_progress
+from lra_bench.errors import UserError
+from lra_bench.types import ProgressCallback, Split, ignore_progress
 from lra_tasks._cache import CacheWriter, Chunk
 from lra_tasks._sources import (
     RELEASE_MAX_BYTES,

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lra_bench.types import Progress, ProgressCallback, UserError, ignore_progress
+from lra_bench.errors import UserError
+from lra_bench.types import Progress, ProgressCallback, ignore_progress
 from lra_tasks._cache import sha256_of
 
 # Where a folder of the release lies: the inner of the two copies that the archive has comes

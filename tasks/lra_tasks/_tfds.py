@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from lra_bench.types import UserError
+from lra_bench.errors import UserError
 
 _READ_AT_ONCE = 500
 # How the C++ library that writes the files puts it; it knows no OSError.

@@ -15,15 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lra_bench.types import (
-    About,
-    Example,
-    Progress,
-    ProgressCallback,
-    Split,
-    TaskSpec,
-    UserError,
-)
+from lra_bench.errors import UserError
+from lra_bench.types import About, Example, Progress, ProgressCallback, Split, TaskSpec
 from lra_tasks._cache import CachedTask, Chunk, write
 from lra_tasks._cifar_files import (
     BINARY_ARCHIVE,
@@ -115,7 +108,7 @@ class Image(CachedTask):
         """See `Task.decode`: what it shows, and how bright it is."""
         levels = example.inputs[0]
         return (
-            f"{CLASSES[example.label]}, {SIDE} x {SIDE} pixels, gray levels {levels.min()} to "
+            f"{CLASSES[example.target]}, {SIDE} x {SIDE} pixels, gray levels {levels.min()} to "
             f"{levels.max()}, mean {levels.mean():.1f}"
         )
 

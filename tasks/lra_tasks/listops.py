@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
     About,
@@ -23,7 +24,6 @@ from lra_bench.types import (
     ProgressCallback,
     Split,
     TaskSpec,
-    UserError,
     Verification,
     ignore_progress,
 )
@@ -161,7 +161,7 @@ class ListOps(CachedTask):
                     np.concatenate([example.inputs[0] for example in some]),
                     np.concatenate(([0], np.cumsum(lengths))),
                 )
-                wrong += int((values != [example.label for example in some]).sum())
+                wrong += int((values != [example.target for example in some]).sum())
             problem = f"{wrong} labels are not the value of their expression" if wrong else None
             yield Verification(f"{split}: labels", problem)
 

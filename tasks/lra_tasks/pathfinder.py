@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
     About,
@@ -34,7 +35,6 @@ from lra_bench.types import (
     ProgressCallback,
     Split,
     TaskSpec,
-    UserError,
     Verification,
 )
 from lra_tasks._cache import CachedTask, Chunk, ChunkStream, FlatCache, writing
@@ -198,7 +198,7 @@ class Pathfinder(CachedTask):
 
     def decode(self, example: Example) -> str:
         """See `Task.decode`: what the label says."""
-        if example.label == 1:
+        if example.target == 1:
             return "the two discs sit on one contour"
         return "the two discs sit on different contours"
 
@@ -229,7 +229,7 @@ class Pathfinder(CachedTask):
             example = examples[at]
             if (
                 not np.array_equal(example.inputs[0], drawn.images[at].ravel())
-                or example.label != drawn.labels[at]
+                or example.target != drawn.labels[at]
             ):
                 return f"they are not what the generator draws from this seed, from number {at} on"
         return None

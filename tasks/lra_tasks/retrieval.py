@@ -11,15 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lra_bench.types import (
-    About,
-    Example,
-    Progress,
-    ProgressCallback,
-    Split,
-    UserError,
-    ignore_progress,
-)
+from lra_bench.errors import UserError
+from lra_bench.types import About, Example, Progress, ProgressCallback, Split, ignore_progress
 from lra_tasks import _pairs
 from lra_tasks._cache import CachedTask, Chunk, writing
 from lra_tasks._pairs import Pair

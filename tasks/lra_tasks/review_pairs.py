@@ -15,6 +15,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
     About,
@@ -22,7 +23,6 @@ from lra_bench.types import (
     Progress,
     ProgressCallback,
     Split,
-    UserError,
     ignore_progress,
 )
 from lra_tasks import _imdb_archive, _pairs, text

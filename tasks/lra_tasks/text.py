@@ -13,15 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lra_bench.types import (
-    About,
-    Example,
-    Progress,
-    ProgressCallback,
-    Split,
-    TaskSpec,
-    UserError,
-)
+from lra_bench.errors import UserError
+from lra_bench.types import About, Example, Progress, ProgressCallback, Split, TaskSpec
 from lra_tasks._cache import CachedTask, Chunk, write
 from lra_tasks._download import download
 from lra_tasks._imdb_archive import ARCHIVE_NAME as ARCHIVE_NAME
