@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import (
-    HIDDEN,
+from lra_bench.models.attention import HIDDEN, attend, key_bias, windows_of
+from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
+from lra_bench.models.layers import (
     Dropout,
     Embedding,
-    EncoderSpec,
     FeedForward,
     Projections,
-    SequenceEncoder,
-    key_bias,
     layer_norm,
     positions,
 )
@@ -237,12 +234,12 @@ class _View(ABC):
         everything = torch.cat((shared_BGQ, qkv_BNMQ.flatten(1, 2)), dim=1)
         bias = None if self.all_rows is None else F.pad(self.all_rows, (num_shared, 0))
         query, key, value = map(to.heads, everything.chunk(3, -1))
-        return _attend(to, query[:, :, :num_shared], key, value, bias, dropout_p)
+        return attend(to, query[:, :, :num_shared], key, value, bias, dropout_p)
 
     def across(self, to: Projections, qkv_BOQ: Tensor, dropout_p: float) -> Tensor:
         """Let all representatives look at one another; returns (B, N * R, D)."""
         query, key, value = map(to.heads, qkv_BOQ.chunk(3, -1))
-        return _attend(to, query, key, value, self.across_bias, dropout_p)
+        return attend(to, query, key, value, self.across_bias, dropout_p)
 
 
 class _Window(_View):
@@ -283,7 +280,7 @@ class _Window(_View):
             value = torch.cat((shared[2], value), dim=2)
             bias = F.pad(bias, (shared_BGQ.shape[1], 0))
         query, key, value = (to.heads(rows.flatten(0, 1)) for rows in (query, key, value))
-        mixed = _attend(to, query, key, value, bias, dropout_p)
+        mixed = attend(to, query, key, value, bias, dropout_p)
         states_BNMD: Tensor = mixed.unflatten(0, (batch, num_blocks))
         return states_BNMD
 
@@ -302,98 +299,6 @@ class _Everything(_View):
             flat = torch.cat((shared_BGQ, flat), dim=1)
             bias = None if bias is None else F.pad(bias, (shared_BGQ.shape[1], 0))
         key, value = map(to.heads, flat[..., to.qkv_width :].chunk(2, -1))
-        mixed = _attend(to, query, key, value, bias, dropout_p)
+        mixed = attend(to, query, key, value, bias, dropout_p)
         states_BNMD: Tensor = mixed.unflatten(1, (num_blocks, -1))
         return states_BNMD
-
-
-def _attend(
-    to: Projections,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    dropout_p: float,
-) -> Tensor:
-    """Attend by PyTorch's fused kernel, (..., H, queries, K), merge heads and project."""
-    if bias is not None:
-        # The kernel wants the shape of the scores; a dimension of stride 0 costs no memory.
-        bias = bias.expand(-1, -1, query.shape[-2], -1)
-    return to.merge(
-        F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout_p)
-    )
-
-
-def windows_of(qkv_BNME: Tensor, num_own: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, and keys and values of all that the rows of a block see.
-
-    Args:
-        qkv_BNME: Queries, keys and values side by side (E = 3 * Q) of the rows of each block:
-            ``num_own`` context rows, then its tokens.
-        num_own: Context rows of a block (R).
-        radius: Blocks on either side.
-
-    Returns:
-        Queries (B, N, M, Q); keys and values (B, N, R + (2 * radius + 1) * W, Q): the block's own
-        context rows, then the blocks around it from left to right, zeros beyond the ends.
-    """
-    query, key, value = _Windows.apply(qkv_BNME, num_own, radius)  # type: ignore[no-untyped-call]
-    return query, key, value
-
-
-class _Windows(torch.autograd.Function):
-    # Slicing, padding and concatenating say the same; their backward passes write a tensor of
-    # zeros for every slice. Here each gradient is added once where it belongs.
-
-    @staticmethod
-    def forward(
-        ctx: Any, qkv_BNME: Tensor, num_own: int, radius: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, num_blocks, num_rows, _ = qkv_BNME.shape
-        size = num_rows - num_own
-        ctx.layout = (num_own, radius, size)
-        query, *others = qkv_BNME.chunk(3, dim=-1)
-        windows = []
-        for rows in others:
-            window = rows.new_empty(
-                (batch, num_blocks, num_own + (2 * radius + 1) * size, rows.shape[-1])
-            )
-            window[:, :, :num_own] = rows[:, :, :num_own]
-            for part, here, there in _shifts(window, num_own, radius, size):
-                part[:, here] = rows[:, there, num_own:]
-                part[:, : here.start] = 0
-                part[:, here.stop :] = 0
-            windows.append(window)
-        return query.clone(), windows[0], windows[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        num_own, radius, size = ctx.layout
-        grad_query, *others = grads
-        batch, num_blocks, num_rows, width = grad_query.shape
-        grad_qkv = grad_query.new_empty((batch, num_blocks, num_rows, 3 * width))
-        into_query, *into_others = grad_qkv.chunk(3, dim=-1)
-        into_query.copy_(grad_query)
-        for into, grad in zip(into_others, others, strict=True):
-            into[:, :, :num_own] = grad[:, :, :num_own]
-            own = num_own + radius * size
-            into[:, :, num_own:] = grad[:, :, own : own + size]
-            for part, here, there in _shifts(grad, num_own, radius, size):
-                if here != there:
-                    into[:, there, num_own:] += part[:, here]
-        return grad_qkv, None, None
-
-
-def _shifts(
-    windows: Tensor, num_own: int, radius: int, size: int
-) -> Iterator[tuple[Tensor, slice, slice]]:
-    """Yield each part of the windows, the blocks that have it and the blocks that it shows."""
-    num_blocks = windows.shape[1]
-    for number, shift in enumerate(range(-radius, radius + 1)):
-        first = num_own + number * size
-        low, high = max(0, -shift), max(0, -shift, min(num_blocks, num_blocks - shift))
-        yield (
-            windows[:, :, first : first + size],
-            slice(low, high),
-            slice(low + shift, high + shift),
-        )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.models.encoder import EncoderSpec, Mixer, Projections, key_bias
+from lra_bench.models.attention import key_bias
+from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.layers import Projections
 
 
 class DenseAttention(Mixer):
