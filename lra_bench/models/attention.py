@@ -1,7 +1,7 @@
-"""Attention and what hides padding from it; blocks and the windows around them.
+"""Attention, what hides padding from it, heads, and the windows around blocks.
 
-Shapes: B batch, L length, H heads, K head width, N blocks, M rows a block, Q all heads (H * K),
-R context rows a block, W block size.
+Shapes: B batch, L length, H heads, K head width, Q all heads (H * K), N blocks, W block size,
+R context rows a block, M rows a block (R + W), S keys that a query sees.
 """
 
 from __future__ import annotations
@@ -13,36 +13,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.models.layers import Projections
-
 # Added to the score of a key that must not be seen. Finite, so that a query without any visible
 # key (all padding) gets a finite output that later masking removes, instead of NaN.
 HIDDEN = -1e9
 
 
-def key_bias(mask_BL: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return what hides padded keys when added to scores, (B, 1, 1, L), or None."""
-    if mask_BL is None:
-        return None
-    bias = torch.zeros(mask_BL.shape, dtype=dtype, device=mask_BL.device)
-    return bias.masked_fill_(~mask_BL, HIDDEN)[:, None, None]
-
-
 def attend(
-    to: Projections,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    dropout_p: float,
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout_p: float = 0.0
 ) -> Tensor:
-    """Attend by PyTorch's fused kernel, (..., H, queries, K), merge heads and project."""
-    if bias is not None:
-        # The kernel wants the shape of the scores; a dimension of stride 0 costs no memory.
-        bias = bias.expand(-1, -1, query.shape[-2], -1)
-    return to.merge(
-        F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout_p)
-    )
+    """Softmax attention by PyTorch's fused kernels; no L x S tensor where they apply.
+
+    Args:
+        query: (B, H, L, K).
+        key: (B, H, S, K).
+        value: (B, H, S, K).
+        bias: Added to the scores, (B, 1, 1, S) or any shape that expands to (B, H, L, S). Left
+            small on purpose: a kernel that has to copy it copies S numbers and not L * S.
+        dropout_p: Probability on the weights; above 0 the CPU has no fused kernel.
+
+    Returns:
+        (B, H, L, K).
+    """
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout_p)
+
+
+def key_bias(mask_BS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return what hides padded keys when added to scores, (B, 1, 1, S), or None."""
+    if mask_BS is None:
+        return None
+    bias = torch.zeros(mask_BS.shape, dtype=dtype, device=mask_BS.device)
+    return bias.masked_fill_(~mask_BS, HIDDEN)[:, None, None]
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Put the heads before the positions, as a view: (..., L, Q) to (..., H, L, K)."""
+    heads: Tensor = x.unflatten(-1, (num_heads, -1))
+    return heads.transpose(-2, -3)
+
+
+def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, side by side in (..., L, 3 * Q), as (..., H, L, K) each."""
+    query, key, value = (split_heads(part, num_heads) for part in qkv.chunk(3, -1))
+    return query, key, value
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Undo `split_heads`: (..., H, L, K) to (..., L, Q)."""
+    return x.transpose(-2, -3).flatten(-2)
 
 
 def windows_of(qkv_BNME: Tensor, num_own: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,90 +7,107 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Self
 
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
+from lra_bench.schema import Count, Positions, Probability, TrunkConfig
 
-@dataclass(frozen=True)
-class EncoderSpec:
+
+class EncoderSpec(TrunkConfig):
     """Everything that a task and a setting ask of an encoder, whatever the encoder is.
 
-    Args:
-        vocab_size: Rows of the embedding table.
-        max_length: Longest sequence [tokens].
-        num_layers: Number of layers.
-        width: Width of the states (D).
-        num_heads: Number of attention heads.
-        qkv_width: Width of all heads together (Q).
-        ffn_width: Hidden width of the feed-forward part.
-        dropout: Probability on embeddings and residual branches.
-        attention_dropout: Probability on attention weights; above 0 the fused kernels of the CPU
-            are out of reach and a step takes several times as long.
-        positions: Learned table, or sinusoids.
-        has_cls: The last vocabulary row is a class token that starts at zero.
+    The sizes of a trunk (`lra_bench.schema.TrunkConfig` says what they are), of which the last
+    three may be left out here, and what the task adds to them.
+
+    Raises:
+        ValueError: A size is not positive, a probability not in [0, 1), or the heads do not
+            divide their width.
     """
 
-    vocab_size: int
-    max_length: int
-    num_layers: int
-    width: int
-    num_heads: int
-    qkv_width: int
-    ffn_width: int
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    positions: Literal["learned", "sinusoidal"] = "learned"
+    vocab_size: Count
+    """Rows of the embedding table."""
+    max_length: Count
+    """Longest sequence [tokens]."""
     has_cls: bool = False
+    """The last vocabulary row is a class token that starts at zero."""
+    dropout: Probability = 0.0
+    """See `lra_bench.schema.TrunkConfig`."""
+    attention_dropout: Probability = 0.0
+    """See `lra_bench.schema.TrunkConfig`."""
+    positions: Positions = "learned"
+    """See `lra_bench.schema.TrunkConfig`."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no encoder can be built from.
-
-        Raises:
-            ValueError: A size is not positive, a probability not in [0, 1), or the heads do not
-                divide their width.
-        """
-        for name in ("vocab_size", "max_length", "num_layers", "width", "num_heads", "ffn_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.qkv_width < 1 or self.qkv_width % self.num_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} does not divide the attention width "
-                f"{self.qkv_width}; choose a number of heads that does"
+    @model_validator(mode="after")
+    def _heads_divide_their_width(self) -> Self:
+        if self.qkv_width % self.num_heads:
+            raise PydanticCustomError(
+                "heads",
+                "num_heads={num_heads} does not divide the attention width qkv_width={qkv_width}; "
+                "choose a number of heads that does",
+                {"num_heads": self.num_heads, "qkv_width": self.qkv_width},
             )
-        for name in ("dropout", "attention_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        return self
 
 
 class SequenceEncoder(nn.Module, ABC):
     """Contract of an encoder: token ids in, one state a position out.
 
-    ``topologies`` names further attention patterns that the same weights can run with; an encoder
-    that has some takes ``topology=`` in ``forward``.
+    A subclass sets ``width``, the width of its states (D), and may name in ``topologies`` further
+    attention patterns that the same weights can run with.
     """
 
-    topologies: ClassVar[tuple[str, ...]] = ()
+    width: int
+    topologies: tuple[str, ...] = ()
 
     @abstractmethod
-    def forward(self, tokens_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens_BL: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
+    ) -> Tensor:
         """Encode sequences.
 
         Args:
             tokens_BL: Token ids; anything where padded.
             mask_BL: True at real tokens; None if all are real.
+            topology: One of ``topologies``, or None for the encoder's own pattern.
 
         Returns:
             states_BLD; padding has no influence on the states of real tokens.
+
+        Raises:
+            ValueError: The topology is unknown, or a sequence is too long.
         """
+
+    def check_topology(self, topology: str | None) -> None:
+        """Refuse a pattern that the encoder does not offer.
+
+        Raises:
+            ValueError: The topology is neither None nor one of ``topologies``.
+        """
+        if topology is not None and topology not in self.topologies:
+            raise ValueError(
+                f"unknown topology {topology!r}; "
+                + (
+                    f"choose from {', '.join(self.topologies)}"
+                    if self.topologies
+                    else "none exists"
+                )
+            )
 
     if TYPE_CHECKING:
         __call__ = forward
 
 
 class Mixer(nn.Module, ABC):
-    """Contract of a mixer: the part of a layer in which positions exchange information."""
+    """Contract of a mixer: the part of a layer in which positions exchange information.
+
+    One that can run with further attention patterns names them in ``topologies`` and takes
+    ``topology=`` in ``forward``; the trunk passes it on.
+    """
+
+    topologies: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra_bench.models.attention import merge_heads, split_qkv
 from lra_bench.models.encoder import EncoderSpec
 
 
@@ -21,7 +22,7 @@ class Embedding(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.tokens = nn.Embedding(spec.vocab_size, spec.width)
-        self.positions = positions(spec, spec.max_length)
+        self.positions = position_table(spec, spec.max_length)
         self.dropout = Dropout(spec.dropout)
         if spec.has_cls:
             nn.init.zeros_(self.tokens.weight[-1].detach())
@@ -72,20 +73,18 @@ class Projections(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.num_heads = spec.num_heads
-        self.qkv_width = spec.qkv_width
         self.qkv = nn.Linear(spec.width, 3 * spec.qkv_width, bias=False)
         self.out = nn.Linear(spec.qkv_width, spec.width, bias=False)
         for weight in (*self.qkv.weight.split(spec.qkv_width), self.out.weight):
             nn.init.xavier_uniform_(weight.detach())
 
-    def heads(self, x: Tensor) -> Tensor:
-        """Split heads and put them before the positions: (..., L, Q) to (..., H, L, K)."""
-        split: Tensor = x.unflatten(-1, (self.num_heads, -1))
-        return split.transpose(-2, -3)
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values with heads first: (..., L, D) to (..., H, L, K) each."""
+        return split_qkv(self.qkv(x), self.num_heads)
 
     def merge(self, x: Tensor) -> Tensor:
-        """Undo `heads` and project: (..., H, L, K) to (..., L, D)."""
-        merged: Tensor = self.out(x.transpose(-2, -3).flatten(-2))
+        """Put the heads together and project back: (..., H, L, K) to (..., L, D)."""
+        merged: Tensor = self.out(merge_heads(x))
         return merged
 
 
@@ -143,7 +142,7 @@ def layer_norm(spec: EncoderSpec) -> nn.LayerNorm:
     return nn.LayerNorm(spec.width, eps=1e-6)
 
 
-def positions(spec: EncoderSpec, num_positions: int) -> Tensor:
+def position_table(spec: EncoderSpec, num_positions: int) -> Tensor:
     """Return a table of positions, (num_positions, D): a parameter or a buffer to assign."""
     if spec.positions == "learned":
         return nn.Parameter(torch.randn(num_positions, spec.width) * 0.02)
