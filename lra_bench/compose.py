@@ -289,7 +289,9 @@ def _as_in_the_file(tree: Any, prefix: str, before: Mapping[str, Any]) -> Any:
     numbers = all(type(value) in (int, float) for value in (tree, own))
     if numbers and tree == own:
         return own
-    return float(tree) if isinstance(own, float) and type(tree) is int else tree
+    if isinstance(own, float) and type(tree) is int:
+        return float(tree)
+    return int(tree) if type(own) is int and type(tree) is float and tree.is_integer() else tree
 
 
 def _explain(error: Exception) -> str:
