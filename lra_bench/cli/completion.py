@@ -1,7 +1,8 @@
 """The verb ``completion``, and what may follow on a line: from the parsers and ``conf/``.
 
 argcomplete asks the parsers for verbs and options, and cuts words where bash breaks them; here is
-added what stands behind ``KEY=VALUE``.
+added what stands behind ``KEY=VALUE``. Somebody waits for each answer, so that each pays only for
+what it needs: the names of files nothing, keys Hydra, lists of values the schema.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lra_bench.cli.parsing import Parser
+from lra_bench.errors import UserError
 
 if TYPE_CHECKING:
     from argcomplete.finders import CompletionFinder
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # The variable by which a shell asks for completions.
 ASKED = "_ARGCOMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
+# Sections whose keys the schema knows, with what they may be.
+_OF_THE_SCHEMA = ("train", "trunk", "head")
 # What Hydra itself lets choose, where a sweep is made.
 _HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 _DESCRIPTION = """\
@@ -35,15 +39,22 @@ def add_to(verbs: Any) -> Parser:
     """Add the verb to the others."""
     parser: Parser = verbs.add_parser(
         "completion",
-        help="print what makes a shell complete groups, options and keys",
+        summary="print what makes a shell complete groups, options and keys",
         description=_DESCRIPTION,
     )
-    parser.add_argument("shell", choices=_SHELLS, help="the shell to print it for")
+    shell = parser.add_argument(
+        "shell", nargs="?", metavar="SHELL", help=f"one of {', '.join(_SHELLS)}"
+    )
+    shell.completer = lambda **_: _SHELLS  # type: ignore[attr-defined]
     parser.set_defaults(function=_print_script)
     return parser
 
 
 def _print_script(parsed: argparse.Namespace) -> int:
+    if parsed.shell not in _SHELLS:
+        raise UserError(
+            f"completion takes one of {', '.join(_SHELLS)} (lra-bench completion --help)"
+        )
     from argcomplete.shell_integration import shellcode
 
     print(shellcode(["lra-bench"], shell=parsed.shell), end="")
@@ -102,15 +113,16 @@ class KeyValueWords:
         return list(self._keys(prefix, earlier, folders))
 
     def _values(self, key: str, earlier: Sequence[str], folders: Sequence[Path]) -> Sequence[str]:
-        from lra_bench.words import options
-
         if key in self.own:
             return self.own[key]
         if key in self._groups():
-            return options(key, folders)
+            return _options(key, folders)
         if key in _HYDRA_GROUPS:
             return _hydra_options(key)
-        return _may_be(key) or self._present(key, earlier, folders)
+        # Both would take too long.
+        if key.split(".")[0] in _OF_THE_SCHEMA:
+            return _may_be(key)
+        return self._present(key, earlier, folders)
 
     def _keys(self, prefix: str, earlier: Sequence[str], folders: Sequence[Path]) -> Iterator[str]:
         """Yield keys down to the next dot; the keys of the run are found out only if needed."""
@@ -126,14 +138,12 @@ class KeyValueWords:
         yield from cut
 
     def _groups(self) -> Sequence[str]:
-        from lra_bench.schema import GROUPS
+        from lra_bench.identity import NAMES
 
-        return GROUPS if self.primary == "run" else ("task", "setting")
+        return (*NAMES, "tracker") if self.primary == "run" else ("task", "setting")
 
     def _tree(self, earlier: Sequence[str], folders: Sequence[Path]) -> Mapping[str, Any]:
         """Return the keys of a run with their values, as far as its groups have been chosen."""
-        from lra_bench.words import options
-
         groups = self._groups()
         # Of several the first; the keys of the others are the same, or it is a sweep over both.
         chosen = {
@@ -143,7 +153,7 @@ class KeyValueWords:
         }
         for group in ("task", "model"):
             # What was not named yet is stood in for.
-            known = options(group, folders)
+            known = _options(group, folders)
             if group in groups and chosen.get(group) not in known:
                 chosen[group] = known[0]
         tree = _composed(self.primary, [f"{key}={name}" for key, name in chosen.items()], folders)
@@ -154,36 +164,44 @@ class KeyValueWords:
 
     def _present(self, key: str, earlier: Sequence[str], folders: Sequence[Path]) -> Sequence[str]:
         """Return the value that a key has now: something to change."""
-        from lra_bench.schema import literal
-
         node: Any = self._tree(earlier, folders)
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         if isinstance(node, bool):
             return ("true", "false")
-        unknown = node is None or node == "???" or isinstance(node, Mapping)
-        return () if unknown else (literal(node),)
+        plain = isinstance(node, (int, float)) or (isinstance(node, str) and node.isidentifier())
+        return (str(node),) if plain else ()
+
+
+def _options(group: str, folders: Sequence[Path]) -> list[str]:
+    from lra_bench.paths import conf_dir
+
+    places = [folder / group for folder in (conf_dir(), *folders)]
+    return sorted({path.stem for place in places for path in place.glob("*.yaml")})
 
 
 def _composed(primary: str, naming: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
     """Return what files stand for, without asking whether a run could be made of it."""
-    from hydra import compose
+    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from lra_bench.words import hydra_at
+    from lra_bench.paths import conf_dir
 
-    with hydra_at(folders) as search:
-        tree = OmegaConf.to_container(compose(primary, overrides=[*naming, *search]))
+    search = ",".join(f"'file://{folder.resolve()}'" for folder in folders)
+    words = [*naming, f"hydra.searchpath=[{search}]"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = OmegaConf.to_container(compose(primary, overrides=words))
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
 
 
 def _hydra_options(group: str) -> Sequence[str]:
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from lra_bench.words import hydra_at
+    from lra_bench.paths import conf_dir
 
-    with hydra_at():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return GlobalHydra.instance().config_loader().get_group_options(group)
 
 

@@ -69,28 +69,28 @@ def add_to(verbs: Any) -> Parser:
     """Add the verb, and the three below it, to the others."""
     parser: Parser = verbs.add_parser(
         "data",
-        help="show, prepare or verify the data of the tasks",
+        summary="show, prepare or verify the data of the tasks",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    parser.add_verbs((_add_prepare, _add_verify, _add_show), title="actions")
+    parser.add_verbs(_add_prepare, _add_verify, _add_show)
     return parser
 
 
 def _add_prepare(verbs: Any) -> Parser:
-    parser = verbs.add_parser("prepare", help="make the data ready", description=_PREPARE)
+    parser = verbs.add_parser("prepare", summary="make the data ready", description=_PREPARE)
     return _add_words(parser, _prepare)
 
 
 def _add_verify(verbs: Any) -> Parser:
-    parser = verbs.add_parser("verify", help="read prepared data again", description=_VERIFY)
+    parser = verbs.add_parser("verify", summary="read prepared data again", description=_VERIFY)
     return _add_words(parser, _verify)
 
 
 def _add_show(verbs: Any) -> Parser:
     parser: Parser = verbs.add_parser(
         "show",
-        help="a table of all tasks, or examples of one",
+        summary="a table of all tasks, or examples of one",
         description=_SHOW,
         epilog=_SHOW_KEYS,
     )

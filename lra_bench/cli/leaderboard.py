@@ -27,7 +27,7 @@ def add_to(verbs: Any) -> Parser:
     """Add the verb to the others."""
     parser: Parser = verbs.add_parser(
         "leaderboard",
-        help="make the tables from the records",
+        summary="make the tables from the records",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )

@@ -22,7 +22,7 @@ List what there is to choose from, with what each says about itself.
 def add_to(verbs: Any) -> Parser:
     """Add the verb to the others."""
     parser: Parser = verbs.add_parser(
-        "ls", help="list tasks, models, settings, objectives", description=_DESCRIPTION
+        "ls", summary="list tasks, models, settings, objectives", description=_DESCRIPTION
     )
     kinds = parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(_KINDS))
     # Not argparse's choices, which an empty list would have to be one of.

@@ -41,7 +41,7 @@ def make_parser() -> Parser:
     """Return the parser of the whole command line."""
     parser = Parser(prog="lra-bench", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_verbs(_VERBS, title="verbs")
+    parser.add_verbs(*_VERBS)
     return parser
 
 

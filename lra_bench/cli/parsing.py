@@ -22,32 +22,66 @@ Function = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, and that knows the verbs below it."""
+    """A parser whose complaints are one line, and that knows the verbs below it.
 
-    def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", _Help)
-        super().__init__(allow_abbrev=False, **options)
+    Args:
+        summary: What the verb does, in a few words, for the help of what it belongs to.
+        others: Of argparse.
+    """
+
+    def __init__(self, *, summary: str = "", **others: Any) -> None:
+        self.summary = summary
         self.verbs: dict[str, Parser] = {}
-        self.option_words: list[str] = []
+        # The words of each option, and whether a value follows.
+        self.options: dict[str, bool] = {}
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **others)
 
-    def add_argument(self, *words: str, **options: Any) -> argparse.Action:
+    def add_argument(self, *words: str, **others: Any) -> argparse.Action:
         """Add an argument, and remember the words of an option."""
-        action = super().add_argument(*words, **options)
-        # argparse adds --help while it is still being made.
-        self.__dict__.setdefault("option_words", []).extend(action.option_strings)
+        action = super().add_argument(*words, **others)
+        self.options |= dict.fromkeys(action.option_strings, action.nargs != 0)
         return action
 
-    def add_verbs(self, adders: Sequence[Callable[[Any], Parser]], title: str) -> None:
-        """Add the verbs that may stand first.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words among which options stand anywhere.
+
+        Written over what both parsing and completion call: argparse takes positional words only as
+        long as they stand together.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(words if self.verbs else self._sorted(words), namespace)
+
+    def _sorted(self, words: list[str]) -> list[str]:
+        """Return words with the options, and their values, in front."""
+        options, others = [], []
+        while words:
+            word = words.pop(0)
+            name, equals, _ = word.partition("=")
+            if name not in self.options:
+                others.append(word)
+            elif equals or not self.options[name]:
+                options.append(word)
+            elif words:
+                options += [word, words.pop(0)]
+            else:
+                # It lacks its value, and must not take the next word for it.
+                others.append(word)
+        return [*options, *others]
+
+    def add_verbs(self, *adders: Callable[[Any], Parser]) -> None:
+        """Add the verbs that may stand first, and list them in the help.
 
         Args:
-            adders: Each adds one to what argparse calls subparsers, and returns its parser.
-            title: What help calls them.
+            adders: Each adds one to what argparse calls subparsers.
         """
-        verbs = self.add_subparsers(title=title, metavar=title.split()[0].upper())
+        verbs = self.add_subparsers(metavar="VERB", help=argparse.SUPPRESS)
         for add in adders:
             add(verbs)
         self.verbs = verbs.choices
+        self.usage = f"{self.prog} VERB ..."
+        width = max(map(len, self.verbs)) + 2
+        lines = (f"  {name:<{width}}{verb.summary}" for name, verb in self.verbs.items())
+        self.epilog = "\n".join(["verbs:", *lines, "", self.epilog or ""])
 
     def error(self, message: str) -> NoReturn:
         """Refuse what cannot be parsed.
@@ -79,20 +113,27 @@ def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     verb = parser
     while verb.verbs:
         if not words or words[0].startswith("-"):
+            # Help, the version, or an option that there is not.
             verb.parse_args(words)
-            verb.error(f"choose one of {', '.join(verb.verbs)}")
+            verb.error(f"{verb.prog} takes one of {', '.join(verb.verbs)}")
         if words[0] not in verb.verbs:
             # Composing knows how to find what is near; help and completion do not need it.
             from lra_bench.words import nearest
 
             near = nearest(words[0], verb.verbs)
-            verb.error(f"{words[0]!r} is not one of {', '.join(verb.verbs)}{near}")
+            known = near or f"; choose one of {', '.join(verb.verbs)}"
+            verb.error(f"there is no verb {words[0]!r}{known}")
         verb, words = verb.verbs[words[0]], words[1:]
-    parsed, unknown = verb.parse_known_intermixed_args(words)
+    parsed: argparse.Namespace
+    parsed, unknown = verb.parse_known_args(words)
     if unknown:
         option = unknown[0].split("=")[0]
-        others = [f"`{other.prog}`" for other in parser.leaves() if option in other.option_words]
-        hint = f"{option} belongs to {' and '.join(others)}" if others else f"no option {option}"
+        others = [f"`{other.prog}`" for other in parser.leaves() if option in other.options]
+        hint = (
+            f"{option} belongs to {' and '.join(others)}"
+            if others
+            else f"there is no option {option}"
+        )
         verb.error(hint)
     return parsed
 

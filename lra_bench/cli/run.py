@@ -44,7 +44,7 @@ def add_to(verbs: Any) -> Parser:
     """Add the verb to the others."""
     parser: Parser = verbs.add_parser(
         "run",
-        help="train a model on a task, choose by validation, test once, write a record",
+        summary="train a model on a task, choose by validation, test once, write a record",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
