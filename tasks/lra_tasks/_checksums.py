@@ -1,4 +1,4 @@
-"""Checksums of raw files, remembered."""
+"""What tells raw files from others: their checksum, remembered until they are touched."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from lra_bench.errors import UserError
-from lra_bench.files import sha256_of
+from lra_bench.files import reason, sha256_of, write_atomically
 
 
-def _status_of_file(path: Path) -> os.stat_result:
+def status_of_file(path: Path) -> os.stat_result:
     """Return the status of what can be opened: a pipe would be waited on for ever.
 
     Raises:
@@ -35,27 +35,24 @@ def identity_of(path: Path, cache_dir: Path) -> str:
         UserError: The file cannot be read.
     """
     try:
-        status = _status_of_file(path)
+        status = status_of_file(path)
         seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
         note = cache_dir / "checksums" / f"{_digest(seen)[:32]}.json"
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             known = json.loads(note.read_text(encoding="utf-8"))
             if known == _note(seen, known["sha256"]):
                 return str(known["sha256"])
-        found = sha256_of(path)
+        checksum = sha256_of(path)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
     # Without the note the next call only takes longer.
     with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}.partial")
-        draft.write_text(json.dumps(_note(seen, found)), encoding="utf-8")
-        draft.replace(note)
-    return found
+        write_atomically(note, json.dumps(_note(seen, checksum)))
+    return checksum
 
 
-def _note(seen: str, found: str) -> dict[str, str]:
-    return {"seen": seen, "sha256": found, "check": _digest(f"{seen} {found}")}
+def _note(seen: str, checksum: str) -> dict[str, str]:
+    return {"seen": seen, "sha256": checksum, "check": _digest(f"{seen} {checksum}")}
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Pairs of film reviews."""
+"""Pairs of film reviews, of one film or of two: no single text tells which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lra_bench.types import SPLITS, Progress, ProgressCallback, Split, ignore_pr
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
+class FilmReview:
     """A review and what it is about.
 
     Args:
@@ -31,14 +31,12 @@ class Review:
     text: str
 
 
-Match = tuple[Review, Review, int]
-
-
-# Making pairs of them.
+# Two reviews, and 1 where they are of one film.
+Match = tuple[FilmReview, FilmReview, int]
 
 
 def make_pairs(
-    reviews: Mapping[str, Sequence[Review]],
+    reviews: Mapping[str, Sequence[FilmReview]],
     counts: Mapping[Split, int],
     seed: int,
     path: Path,
@@ -61,7 +59,7 @@ def make_pairs(
     pairs: dict[Split, list[Match]] = {}
     for split in SPLITS:
         positives = _positives(pools[split], counts[split] // 2, seed, f"task.num_{split}", path)
-        rights = _exchanged(positives, seed)
+        rights = exchanged(positives, seed)
         if rights is None:
             raise UserError(
                 f"task.num_{split}={counts[split]}: the pairs of one film cannot be exchanged into "
@@ -83,14 +81,14 @@ def _key(*parts: object) -> bytes:
     return hashlib.sha256("|".join(map(str, parts)).encode()).digest()
 
 
-def _pools(reviews: Mapping[str, Sequence[Review]], seed: int) -> dict[Split, list[Review]]:
+def _pools(reviews: Mapping[str, Sequence[FilmReview]], seed: int) -> dict[Split, list[FilmReview]]:
     """Divide the reviews so that no film and no text is in two splits."""
     copies = defaultdict(list)
     for review in (*reviews["train"], *reviews["test"]):
         copies[re.sub(r"[\W_]+", "", review.text.lower())].append(review)
     kept = {same[0].id for same in copies.values() if all(one.film == same[0].film for one in same)}
     of_training = {review.film for review in reviews["train"]}
-    pools: dict[Split, list[Review]] = {split: [] for split in SPLITS}
+    pools: dict[Split, list[FilmReview]] = {split: [] for split in SPLITS}
     pools["train"] = [review for review in reviews["train"] if review.id in kept]
     for review in reviews["test"]:
         if review.id in kept and review.film not in of_training:
@@ -100,8 +98,8 @@ def _pools(reviews: Mapping[str, Sequence[Review]], seed: int) -> dict[Split, li
 
 
 def _positives(
-    reviews: Sequence[Review], number: int, seed: int, option: str, path: Path
-) -> list[tuple[Review, Review]]:
+    reviews: Sequence[FilmReview], number: int, seed: int, option: str, path: Path
+) -> list[tuple[FilmReview, FilmReview]]:
     """Return pairs of reviews of one film, from the films in turn.
 
     Raises:
@@ -121,7 +119,9 @@ def _positives(
     return pairs
 
 
-def _of_one_film(reviews: Sequence[Review], seed: int) -> Iterator[tuple[Review, Review]]:
+def _of_one_film(
+    reviews: Sequence[FilmReview], seed: int
+) -> Iterator[tuple[FilmReview, FilmReview]]:
     """Yield all pairs, in rounds in which nobody plays twice, as in a tournament."""
     players = sorted(reviews, key=lambda review: _key(seed, "order", review.id))
     # The first stays on its seat, the others move on by one a round; an odd one out rests.
@@ -136,7 +136,9 @@ def _of_one_film(reviews: Sequence[Review], seed: int) -> Iterator[tuple[Review,
             yield (first, second) if is_left_first else (second, first)
 
 
-def _exchanged(positives: Sequence[tuple[Review, Review]], seed: int) -> list[Review] | None:
+def exchanged(
+    positives: Sequence[tuple[FilmReview, FilmReview]], seed: int
+) -> list[FilmReview] | None:
     """Exchange the right reviews of one polarity so that no pair is of one film any more.
 
     Returns:

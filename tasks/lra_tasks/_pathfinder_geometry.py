@@ -1,10 +1,59 @@
-"""What contours and discs of Pathfinder images must be, from the strokes they were made of."""
+"""What Pathfinder images are made of, and whether it is as it must be: the judge of the drawing."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from lra_tasks._pathfinder_draw import Bools, Drawn, Floats
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images and what they are made of.
+
+    Args:
+        images: Gray levels, shape (N, R, R).
+        labels: Shape (N,).
+        contours: The strokes of the two targets as segments, shape (N, 2, C, 2, 2): contour,
+            stroke, near and far end seen from the contour's origin, row and column [pixels].
+        markers: Centers of the two discs, shape (N, 2, 2) [pixels].
+        num_distractors: That found room, shape (N,).
+    """
+
+    images: Bytes
+    labels: Ints
+    contours: Floats
+    markers: Ints
+    num_distractors: Ints
+
+
+def problem_of(drawn: Drawn, *, margin: int, thickness: float, apart: bool) -> str | None:
+    """Say what is wrong with some images, None if nothing is.
+
+    Args:
+        drawn: The images, and the strokes that they were made of.
+        margin: Half the widest gap between strokes [pixels].
+        thickness: Of a stroke [pixels].
+        apart: Whether the contours must neither touch nor cross.
+    """
+    # Rounding to whole pixels may add to a gap.
+    widest = 2 * margin + 3
+    torn = int((gaps(drawn.contours) > widest).any(axis=(1, 2)).sum())
+    if torn:
+        return f"{torn:,} images have a contour that does not hang together"
+    near = int((clearances(drawn.contours) < thickness).sum())
+    if apart and near:
+        return f"{near:,} images have contours that touch or cross"
+    wrong = int((~discs_fit_labels(drawn)).sum())
+    if wrong:
+        return f"{wrong:,} images have discs that do not sit where the label says"
+    return None
 
 
 def gaps(contours: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The released Pathfinder images."""
+"""The released Pathfinder images: finding them, their metadata, their PNG files, their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_bench.errors import UserError
-from lra_bench.types import ProgressCallback
-from lra_tasks._pathfinder_draw import Difficulty
-from lra_tasks._sources import RELEASE_MAX_BYTES, RELEASE_URL, Member, Source, members_of
+from lra_bench.files import reason
+from lra_bench.types import SPLITS, ProgressCallback, Split
+from lra_tasks._checksums import identity_of
+from lra_tasks._pathfinder_draw import Difficulty, Images
+from lra_tasks._sources import (
+    RELEASE_MAX_BYTES,
+    RELEASE_URL,
+    Member,
+    RawFiles,
+    find_release,
+    members_of,
+)
+from lra_tasks.cached_task import Source
 
-READER_VERSION = 1
+FOLDERS: dict[Difficulty, str] = {
+    "easy": "curv_baseline",
+    "intermediate": "curv_contour_length_9",
+    "hard": "curv_contour_length_14",
+}
+_CHUNK_BYTES = 16 << 20
 
 _METADATA = re.compile(r"metadata/([0-9]{1,9})\.npy")
 _IMAGE = re.compile(r"imgs/[0-9]{1,9}/sample_[0-9]{1,9}\.png")
@@ -40,8 +55,6 @@ _ARRAY = re.compile(
     rb"'fortran_order': False, 'shape': \(([0-9]{1,9})L?, 11L?\), \} *\n"
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
-
-# The released files.
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +183,33 @@ def _as_chunk(named: bytes) -> bytes:
     return size.to_bytes(4, "big") + named + check.to_bytes(4, "big")
 
 
+def find(
+    data_dir: Path, cache_dir: Path, resolution: int, difficulty: Difficulty
+) -> Source[RawFiles] | None:
+    """Return where the images of one size and difficulty are, None if nowhere.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    folder = FOLDERS[difficulty]
+    files = find_release(data_dir, f"pathfinder{resolution}", (folder,))
+    if files is None:
+        return None
+    if files.is_archive:
+        return Source(identity_of(files.path, cache_dir), files)
+    return Source(_listing_digest(files.path / folder), files)
+
+
+def published_splits(rows: Sequence[Row], difficulty: Difficulty) -> dict[Split, list[Row]]:
+    """Divide images as published: 80, 10 and 10 per cent in the order of tensorflow-datasets."""
+    ordered = sorted(rows, key=lambda row: _published_key(row, difficulty))
+    bounds = [round(len(rows) * share / 100) for share in (0, 80, 90, 100)]
+    return {
+        split: ordered[start:stop]
+        for split, (start, stop) in zip(SPLITS, pairwise(bounds), strict=True)
+    }
+
+
 def _published_key(row: Row, difficulty: Difficulty) -> bytes:
     """Return what tensorflow-datasets sorts by: the MD5 of the key, salted with the split."""
     folder, _, name = row.name.rpartition("/")
@@ -177,13 +217,7 @@ def _published_key(row: Row, difficulty: Difficulty) -> bytes:
     return hashlib.md5(key.encode(), usedforsecurity=False).digest()
 
 
-def _portions(rows: Sequence[Row], resolution: int) -> Iterator[list[Row]]:
-    rest = iter(rows)
-    while portion := list(islice(rest, max(1, _CHUNK_BYTES // resolution**2))):
-        yield portion
-
-
-class _Released(ABC):
+class ReleasedImages(ABC):
     """The images of one difficulty: what the metadata say, and how to get at the pixels."""
 
     prefix = ""
@@ -200,6 +234,12 @@ class _Released(ABC):
     def load(self, rows: Sequence[Row]) -> Images:
         """Return pixels and labels of some images."""
 
+    def portions(self, rows: Sequence[Row]) -> Iterator[Images]:
+        """Yield pixels and labels of images, some megabytes at a time."""
+        rest = iter(rows)
+        while portion := list(islice(rest, max(1, _CHUNK_BYTES // self.resolution**2))):
+            yield self.load(portion)
+
     def add_metadata(self, files: dict[int, tuple[bytes, str]]) -> None:
         """Take over metadata files, by number, and refuse images named twice."""
         named: set[str] = set()
@@ -214,7 +254,7 @@ class _Released(ABC):
                 self.rows.append(row)
 
 
-class _InFolder(_Released):
+class _InFolder(ReleasedImages):
     """Images in an unpacked folder, opened when they are wanted."""
 
     def __init__(self, folder: Path, resolution: int) -> None:
@@ -225,7 +265,7 @@ class _InFolder(_Released):
             try:
                 files[number] = path.read_bytes(), str(path)
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+                raise UserError(f"cannot read {path}: {reason(error)}") from error
         self.add_metadata(files)
         self._sizes: dict[str, int] = {}
         for sub in sorted({row.name.rpartition("/")[0] for row in self.rows}):
@@ -238,7 +278,7 @@ class _InFolder(_Released):
             except (FileNotFoundError, NotADirectoryError):
                 pass
             except OSError as error:
-                raise UserError(f"cannot read {folder / sub}: {error.strerror or error}") from error
+                raise UserError(f"cannot read {folder / sub}: {reason(error)}") from error
         missing = [row.name for row in self.rows if row.name not in self._sizes]
         if missing:
             raise UserError(
@@ -257,17 +297,17 @@ class _InFolder(_Released):
                 with path.open("rb") as file:
                     content = file.read(_MAX_PNG_BYTES)
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+                raise UserError(f"cannot read {path}: {reason(error)}") from error
             pixels[at] = decode_png(content, self.resolution, str(path))
         return pixels, np.array([row.label for row in rows], np.int64)
 
 
-class _FromArchive(_Released):
+class _FromArchive(ReleasedImages):
     """Images of an archive, decoded as they come by into a file where each can be found again."""
 
     def __init__(
         self,
-        source: Source,
+        source: RawFiles,
         folder: str,
         resolution: int,
         scratch: Path,
@@ -335,9 +375,9 @@ class _FromArchive(_Released):
 
 
 @contextmanager
-def _images_of(
-    source: Source, folder: str, resolution: int, cache_dir: Path, progress: ProgressCallback
-) -> Iterator[_Released]:
+def images_of(
+    source: RawFiles, folder: str, resolution: int, cache_dir: Path, progress: ProgressCallback
+) -> Iterator[ReleasedImages]:
     """Open the released images of one difficulty.
 
     Raises:
@@ -350,16 +390,14 @@ def _images_of(
         cache_dir.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.mkdtemp(dir=cache_dir, prefix=".pixels-", suffix=".partial")
     except OSError as error:
-        raise UserError(
-            f"cannot write to cache_dir={cache_dir}: {error.strerror or error}"
-        ) from error
+        raise UserError(f"cannot write to cache_dir={cache_dir}: {reason(error)}") from error
     try:
         try:
             images = _FromArchive(source, folder, resolution, Path(scratch), progress)
         except OSError as error:
             raise UserError(
                 f"cannot keep the pixels of {source.path} in {cache_dir}: "
-                f"{error.strerror or error}; free some space or choose another folder with "
+                f"{reason(error)}; free some space or choose another folder with "
                 f"cache_dir="
             ) from error
         yield images
@@ -397,6 +435,6 @@ def _listing_digest(folder: Path) -> str:
             seen += sorted([one.name, one.stat().st_mtime_ns] for one in entries)
     except OSError as error:
         raise UserError(
-            f"cannot read {folder / 'imgs'}: {error.strerror or error}; unpack the release again"
+            f"cannot read {folder / 'imgs'}: {reason(error)}; unpack the release again"
         ) from error
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()

@@ -1,8 +1,10 @@
-"""Prepared data: one flat file of tokens a split, memory-mapped, with a manifest.
+"""Prepared data: one flat file of token ids a split, memory-mapped, with a manifest.
 
 A cache is a folder. It appears whole or not at all: it is written beside its place and renamed,
 so that a reader never sees a part and two writers at once do no harm (the second finds the place
-taken and drops its copy).
+taken and drops its copy); see `_store_writer`.
+
+Shapes: N examples, I inputs an example, T tokens of all of them.
 """
 
 from __future__ import annotations
@@ -11,11 +13,7 @@ import hashlib
 import json
 import mmap
 import os
-import shutil
-import time
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,21 +22,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_bench.errors import UserError
+from lra_bench.files import reason, sha256_of
 from lra_bench.types import (
+    IGNORED,
     SPLITS,
+    TARGETS,
+    DataInfo,
     Example,
-    ProgressCallback,
     Split,
-    Task,
+    Target,
+    TaskSpec,
     Verification,
-    ignore_progress,
 )
 
-FORMAT = 2
-_MANIFEST = "manifest.json"
-_ABANDONED_AFTER_SECONDS = 86_400
-# Drawn images are worth more than a draft: the next call goes on from them.
-_FORGOTTEN_AFTER_SECONDS = 30 * 86_400
+FORMAT = 3
+MANIFEST = "manifest.json"
+_OLD_FORMAT = 2
+# Of each split; what is asked stands in the last one, of whatever kind it is.
+FILES = ("tokens", "offsets", "labels")
+_IDS = ("u1", "u2", "u4")
+_TARGETS_OF_POSITIONS = ("i1", "i2", "i4")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the examples of a cache are written down.
+
+    Args:
+        num_inputs: Inputs an example.
+        first_id: What is added to every stored id when it is read: with 1, bytes are ids above
+            the padding, and still take one byte each.
+        ids: The NumPy type of a stored id: u1, u2 or u4.
+        target: What is asked about an example.
+        targets: The NumPy type of a target; of classes of positions i1, i2 or i4, else i8.
+    """
+
+    num_inputs: int = 1
+    first_id: int = 0
+    ids: str = "u1"
+    target: Target = "class"
+    targets: str = "i8"
+
+    def __post_init__(self) -> None:
+        """Refuse what no writer has written.
+
+        Raises:
+            ValueError: A value is none of those that are possible.
+        """
+        ids_end = np.iinfo(np.uint16).max - np.iinfo(np.uint8).max
+        types = _TARGETS_OF_POSITIONS if self.target == "tokens" else ("i8",)
+        if (
+            _whole(self.num_inputs) < 1
+            or not 0 <= _whole(self.first_id) <= ids_end
+            or self.ids not in _IDS
+            or self.target not in TARGETS
+            or self.targets not in types
+        ):
+            raise ValueError(f"{self} is not possible")
+
+    @classmethod
+    def of(cls, spec: TaskSpec, *, first_id: int = 0, num_ids: int | None = None) -> Layout:
+        """Return the layout that takes the least room.
+
+        Args:
+            spec: What the task says of itself.
+            first_id: See above.
+            num_ids: Stored ids are below this; by default as many as the vocabulary allows.
+        """
+        most = (spec.vocab_size - first_id if num_ids is None else num_ids) - 1
+        targets = "i8"
+        if spec.target == "tokens":
+            targets = _narrowest(_TARGETS_OF_POSITIONS, spec.num_classes - 1)
+        return cls(spec.num_inputs, first_id, _narrowest(_IDS, most), spec.target, targets)
+
+
+def _narrowest(types: Sequence[str], most: int) -> str:
+    return next(one for one in types if most <= np.iinfo(one).max)
 
 
 @dataclass(frozen=True)
@@ -46,15 +105,19 @@ class Chunk:
     """Some consecutive examples of a split.
 
     Args:
-        tokens: Token ids of all of them one after the other, less the cache's ``first_id``, below
-            256; the inputs of an example follow each other.
+        tokens: Token ids of all of them one after the other, less the layout's ``first_id``, shape
+            (T,); the inputs of an example follow each other.
         lengths: Tokens of each, shape (N,), or (N, I) where an example has I inputs.
-        labels: Classes, shape (N,).
+        targets: Classes, shape (N,); first and last positions of spans, shape (N, 2); or the
+            classes of all positions one after the other, shape (T,).
     """
 
-    tokens: NDArray[np.uint8]
+    tokens: NDArray[Any]
     lengths: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    targets: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
 
 class ChunkStream:
@@ -65,20 +128,23 @@ class ChunkStream:
         self._rest: Chunk | None = None
 
     def take(self, number: int) -> Iterator[Chunk]:
+        """Yield chunks of so many examples together."""
         while number:
             chunk = self._rest if self._rest is not None else next(self._chunks)
             first, self._rest = _split(chunk, number)
-            number -= len(first.labels)
+            number -= len(first)
             yield first
 
 
 def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
-    if len(chunk.labels) <= number:
+    if len(chunk) <= number:
         return chunk, None
     at = int(chunk.lengths[:number].sum())
+    # Classes of positions are divided where the tokens are.
+    of_targets = number if len(chunk.targets) == len(chunk) else at
     return (
-        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.labels[:number]),
-        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.labels[number:]),
+        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.targets[:of_targets]),
+        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.targets[of_targets:]),
     )
 
 
@@ -88,220 +154,148 @@ class FlatExamples:
     Args:
         tokens: All tokens, shape (T,).
         offsets: Where each input begins, and the end of the last, shape (N * I + 1,).
-        labels: Shape (N,).
-        num_inputs: I.
-        max_length: Inputs are cut to this [tokens].
-        first_id: Added to every token.
+        targets: As in `Chunk`, of all examples.
+        layout: How they are written down.
+        max_length: Inputs are cut to this [tokens]; a span that does not lie within is `IGNORED`.
     """
 
     def __init__(
         self,
-        tokens: NDArray[np.uint8],
+        tokens: NDArray[Any],
         offsets: NDArray[np.int64],
-        labels: NDArray[np.int64],
+        targets: NDArray[Any],
         *,
-        num_inputs: int,
+        layout: Layout,
         max_length: int,
-        first_id: int = 0,
     ) -> None:
         self._tokens = tokens
         # Plain lists: indexing an array for one number costs ten times as much.
         self._start = offsets[:-1].tolist()
         self._stop = np.minimum(offsets[1:], offsets[:-1] + max_length).tolist()
-        self._labels = labels.tolist()
-        self._num_inputs = num_inputs
-        self._first_id = np.uint16(first_id)
+        self._num_inputs = layout.num_inputs
+        self._num_examples = len(self._start) // layout.num_inputs
+        # Ids that begin at 1 do not all fit into the type that they are stored in.
+        wider = {"u1": np.uint16, "u2": np.uint32, "u4": np.uint64}[layout.ids]
+        self._first_id = wider(layout.first_id)
         lengths = np.minimum(np.diff(offsets), max_length)
-        self._lengths: NDArray[np.int64] = lengths.reshape(-1, num_inputs).max(axis=1, initial=0)
+        self._lengths: NDArray[np.int64] = lengths.reshape(-1, self._num_inputs).max(
+            axis=1, initial=0
+        )
+        self._classes: list[int] | None = None
+        self._of_positions = layout.target == "tokens"
+        if layout.target == "class":
+            self._classes = targets.tolist()
+        elif layout.target == "span":
+            is_inside = (targets >= 0) & (targets < lengths[:, None])
+            targets = np.where(is_inside.all(axis=1, keepdims=True), targets, IGNORED)
+        self._targets = targets
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._num_examples
 
     def __getitem__(self, index: int) -> Example:
-        label = self._labels[index]
+        target = self._target(index) if self._classes is None else self._classes[index]
         if self._num_inputs == 1 and not self._first_id:
-            return Example((self._tokens[self._start[index] : self._stop[index]],), label)
+            return Example((self._tokens[self._start[index] : self._stop[index]],), target)
         first = (index if index >= 0 else index + len(self)) * self._num_inputs
         spans = range(first, first + self._num_inputs)
         inputs = tuple(self._tokens[self._start[at] : self._stop[at]] for at in spans)
         if self._first_id:
-            # Ids that end at 256 do not fit into a byte.
             inputs = tuple(tokens + self._first_id for tokens in inputs)
-        return Example(inputs, label)
+        return Example(inputs, target)
 
     def lengths(self) -> NDArray[np.int64]:
         """See `lra_bench.types.LengthsKnown`."""
         return self._lengths
 
-
-class CacheWriter:
-    """Writes a cache, the splits in any order; made by `writing`."""
-
-    def __init__(self, folder: Path, num_inputs: int, first_id: int) -> None:
-        self.folder = folder
-        self._num_inputs = num_inputs
-        self._first_id = first_id
-        self._entries: dict[str, Any] = {}
-        self.facts: dict[str, Any] = {}
-
-    def add(self, split: Split, chunks: Iterable[Chunk]) -> int:
-        """Write the examples of a split and return their number."""
-        assert split not in self._entries, f"{split} was written already"
-        self._entries[split] = _write_split(self.folder, split, chunks, self._num_inputs)
-        return int(self._entries[split]["num_examples"])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of examples of the splits written so far."""
-        return {split: entry["num_examples"] for split, entry in self._entries.items()}
-
-    def finish(self) -> None:
-        """Write the manifest."""
-        assert set(self._entries) == set(SPLITS), f"only {set(self._entries)} were written"
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "num_inputs": self._num_inputs,
-            "first_id": self._first_id,
-            "splits": self._entries,
-            "facts": self.facts,
-        }
-        manifest["check"] = _check_of(manifest)
-        with (self.folder / _MANIFEST).open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
+    def _target(self, index: int) -> NDArray[Any]:
+        if self._of_positions:
+            of_positions: NDArray[Any] = self._targets[self._start[index] : self._stop[index]]
+            return of_positions
+        span: NDArray[Any] = self._targets[index]
+        return span
 
 
-@contextmanager
-def writing(place: Path, *, num_inputs: int = 1, first_id: int = 0) -> Iterator[CacheWriter]:
-    """Write a cache: all splits and the facts, or nothing.
-
-    Args:
-        place: Folder that will hold it; its parents are made. If another process has made it in
-            the meantime, that one stays.
-        num_inputs: Inputs an example.
-        first_id: What is added to every token when it is read: with 1, bytes are ids above the
-            padding.
-
-    Raises:
-        UserError: The disk is full or the folder cannot be written; nothing is left behind.
-    """
-    staging = place.with_name(f".{place.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(place.parent)
-        staging.mkdir()
-        writer = CacheWriter(staging, num_inputs, first_id)
-        yield writer
-        writer.finish()
-        try:
-            staging.rename(place)
-        except OSError:
-            if not (place / _MANIFEST).exists():
-                raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write prepared data to {place}: {error.strerror or error}; free some space "
-            f"or choose another folder with cache_dir="
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def write(
-    place: Path,
-    splits: Mapping[Split, Iterable[Chunk]],
-    facts: Mapping[str, Any],
-    *,
-    num_inputs: int = 1,
-    first_id: int = 0,
-) -> None:
-    """Write a cache of which everything is known beforehand; see `writing`.
-
-    Args:
-        place: Folder that will hold it.
-        splits: The examples of each split.
-        facts: What is to be remembered about their origin; plain data (see `CachedTask`).
-        num_inputs: Inputs an example.
-        first_id: See `writing`.
-
-    Raises:
-        UserError: The disk is full or the folder cannot be written; nothing is left behind.
-    """
-    with writing(place, num_inputs=num_inputs, first_id=first_id) as cache:
-        for split, chunks in splits.items():
-            cache.add(split, chunks)
-        cache.facts.update(facts)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed writers left behind."""
-    for pattern, seconds in (
-        (".*.partial", _ABANDONED_AFTER_SECONDS),
-        (".*.shards", _FORGOTTEN_AFTER_SECONDS),
-    ):
-        for left in folder.glob(pattern):
-            with suppress(FileNotFoundError):
-                if time.time() - left.stat().st_mtime > seconds:
-                    shutil.rmtree(left, ignore_errors=True)
-
-
-def _check_of(manifest: Mapping[str, Any]) -> str:
+def check_of(manifest: Mapping[str, Any]) -> str:
     """Return a checksum of the other entries: what is known of the data must not be edited."""
     rest = {key: value for key, value in manifest.items() if key != "check"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _write_split(
-    folder: Path, split: Split, chunks: Iterable[Chunk], num_inputs: int
-) -> dict[str, Any]:
-    lengths, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    tokens_path = folder / f"{split}.tokens"
-    with tokens_path.open("wb") as file:
-        for chunk in chunks:
-            assert chunk.lengths.size == num_inputs * len(chunk.labels), "not one length an input"
-            assert chunk.lengths.min(initial=1) > 0, "an input without tokens"
-            assert chunk.lengths.sum() == len(chunk.tokens), "the lengths are not of these tokens"
-            file.write(chunk.tokens.tobytes())
-            lengths.append(chunk.lengths.ravel())
-            labels.append(chunk.labels)
-        file.flush()
-        os.fsync(file.fileno())
-    offsets = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
-    all_labels = np.concatenate(labels)
-    for name, array in (("offsets", offsets), ("labels", all_labels)):
-        with (folder / f"{split}.{name}").open("wb") as file:
-            file.write(array.astype("<i8").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-    files = {}
-    for name in ("tokens", "offsets", "labels"):
-        path = folder / f"{split}.{name}"
-        status = path.stat()
-        # An unchanged size and time of change spare the next reader the checksum.
-        files[name] = {
-            "bytes": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": sha256_of(path),
-        }
+def read_manifest(place: Path) -> dict[str, Any]:
+    """Return the manifest of a cache, in today's form.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: There is none, or
+            it is broken or of another format.
+    """
+    manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] not in (_OLD_FORMAT, FORMAT):
+        raise ValueError(f"format {manifest['format']}, expected {FORMAT}")
+    if manifest["check"] != check_of(manifest):
+        raise ValueError("it was edited (the checksum differs)")
+    return manifest if manifest["format"] == FORMAT else _upgraded(manifest)
+
+
+def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a manifest of the format before into today's form: it knew bytes and classes only."""
+    facts = old["facts"]
+    details = dict(facts.get("details", {}))
+    note = details.pop("note", "")
     return {
-        "num_examples": len(all_labels),
-        "num_tokens": int(offsets[-1]),
-        "label_counts": np.bincount(all_labels).tolist(),
-        "files": files,
+        "layout": {
+            "num_inputs": old["num_inputs"],
+            "first_id": old["first_id"],
+            "ids": "u1",
+            "target": "class",
+            "targets": "i8",
+        },
+        "splits": old["splits"],
+        "options": facts.get("options", {}),
+        "info": {
+            "source": facts.get("source", ""),
+            "warning": facts.get("unofficial", ""),
+            "note": note,
+            "details": details,
+        },
     }
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int):
         raise ValueError(f"{value!r} is no whole number")
     return value
+
+
+def _checked_info(found: Mapping[str, Any]) -> DataInfo:
+    info = DataInfo(**{name: found[name] for name in ("source", "warning", "note", "details")})
+    texts = [info.source, info.warning, info.note, *info.details, *info.details.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("what it says of the data is no text")
+    return info
+
+
+def _check_sizes(splits: Mapping[str, Any], layout: Layout) -> None:
+    """Compare what a manifest says of the files with itself.
+
+    Raises:
+        ValueError, KeyError, TypeError: It does not fit together.
+    """
+    for split in SPLITS:
+        entry = splits[split]
+        number, num_tokens = _whole(entry["num_examples"]), _whole(entry["num_tokens"])
+        if number < 0 or num_tokens < number:
+            raise ValueError(f"{number} examples, {num_tokens} tokens")
+        num_targets = {"class": number, "span": 2 * number, "tokens": num_tokens}[layout.target]
+        sizes = {
+            "offsets": 8 * (number * layout.num_inputs + 1),
+            "labels": np.dtype(layout.targets).itemsize * num_targets,
+        }
+        for name in FILES:
+            file = entry["files"][name]
+            _ = _whole(file["bytes"]), _whole(file["mtime_ns"]), file["sha256"]
+            if name in sizes and file["bytes"] != sizes[name]:
+                raise ValueError(f"the sizes are not those of {number} examples")
 
 
 class FlatCache:
@@ -319,29 +313,10 @@ class FlatCache:
         self.place = place
         self.remedy = remedy
         try:
-            self.manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
-            if self.manifest["format"] != FORMAT:
-                raise ValueError(f"format {self.manifest['format']}, expected {FORMAT}")
-            if self.manifest["check"] != _check_of(self.manifest):
-                raise ValueError("it was edited (the checksum differs)")
-            self.facts: dict[str, Any] = dict(self.manifest["facts"])
-            self.num_inputs = _whole(self.manifest["num_inputs"])
-            self.first_id = _whole(self.manifest["first_id"])
-            if not 0 <= self.first_id <= np.iinfo(np.uint16).max - np.iinfo(np.uint8).max:
-                raise ValueError(f"ids from {self.first_id}")
-            for split in SPLITS:
-                number = _whole(self.manifest["splits"][split]["num_examples"])
-                if self.num_inputs < 1 or number < 0:
-                    raise ValueError(f"{self.num_inputs} inputs, {number} examples")
-                expected = self.manifest["splits"][split]["files"]
-                if (expected["offsets"]["bytes"], expected["labels"]["bytes"]) != (
-                    8 * (number * self.num_inputs + 1),
-                    8 * number,
-                ):
-                    raise ValueError(f"the sizes are not those of {number} examples")
-                for name in ("tokens", "offsets", "labels"):
-                    expected = self.manifest["splits"][split]["files"][name]
-                    _ = _whole(expected["bytes"]), _whole(expected["mtime_ns"]), expected["sha256"]
+            self.manifest = read_manifest(place)
+            self.layout = Layout(**self.manifest["layout"])
+            self.info = _checked_info(self.manifest["info"])
+            _check_sizes(self.manifest["splits"], self.layout)
         except (
             OSError,
             ValueError,
@@ -351,9 +326,9 @@ class FlatCache:
             OverflowError,
             RecursionError,
         ) as error:
-            raise self._broken(_MANIFEST, f"{type(error).__name__}: {error}") from error
+            raise self._broken(MANIFEST, f"{type(error).__name__}: {error}") from error
         for split in SPLITS:
-            for name in ("tokens", "offsets", "labels"):
+            for name in FILES:
                 self._check(split, name, thorough=False)
 
     @staticmethod
@@ -368,37 +343,49 @@ class FlatCache:
             UserError: A file was changed or removed since the cache was opened.
         """
         number = self.manifest["splits"][split]["num_examples"]
+        kind = np.dtype(self.layout.targets).newbyteorder("<")
         try:
             offsets = np.fromfile(self._path(split, "offsets"), "<i8")
-            labels = np.fromfile(self._path(split, "labels"), "<i8")
-            tokens = np.zeros(0, np.uint8)
-            with self._path(split, "tokens").open("rb") as file:
-                # Nothing cannot be mapped.
-                if os.fstat(file.fileno()).st_size:
-                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                    tokens = np.frombuffer(mapped, np.uint8)
-        except OSError as error:
-            raise self._broken(f"{split}.*", error.strerror or str(error)) from error
-        if len(labels) != number or len(offsets) != number * self.num_inputs + 1:
+            tokens = self._mapped(split, "tokens", np.dtype(self.layout.ids).newbyteorder("<"))
+            if self.layout.target == "tokens":
+                targets = self._mapped(split, "labels", kind)
+            else:
+                targets = np.fromfile(self._path(split, "labels"), kind)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            raise self._broken(f"{split}.*", why or str(error)) from error
+        if len(offsets) != number * self.layout.num_inputs + 1:
             raise self._broken(f"{split}.offsets", f"it is not that of {number:,} examples")
         if offsets[0] or offsets[-1] != len(tokens) or (np.diff(offsets) < 1).any():
             raise self._broken(f"{split}.offsets", "it does not fit the tokens")
-        return FlatExamples(
-            tokens,
-            offsets,
-            labels,
-            num_inputs=self.num_inputs,
-            max_length=max_length,
-            first_id=self.first_id,
-        )
+        num_targets = {"class": number, "span": 2 * number, "tokens": len(tokens)}
+        if len(targets) != num_targets[self.layout.target]:
+            raise self._broken(f"{split}.labels", f"it is not that of {number:,} examples")
+        if self.layout.target == "span":
+            targets = targets.reshape(number, 2)
+        return FlatExamples(tokens, offsets, targets, layout=self.layout, max_length=max_length)
+
+    def _mapped(self, split: Split, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
+        """Return a file as an array that is read when it is looked at."""
+        with self._path(split, name).open("rb") as file:
+            # Nothing cannot be mapped.
+            if not os.fstat(file.fileno()).st_size:
+                return np.zeros(0, kind)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.frombuffer(mapped, kind)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) of the content of all splits."""
         digest = hashlib.sha256()
-        if self.first_id:
-            digest.update(f"ids from {self.first_id}\n".encode())
+        # Bytes and classes, of which most sets are made, go without saying.
+        if self.layout.first_id:
+            digest.update(f"ids from {self.layout.first_id}\n".encode())
+        if self.layout.ids != "u1":
+            digest.update(f"ids {self.layout.ids}\n".encode())
+        if self.layout.target != "class":
+            digest.update(f"{self.layout.target} {self.layout.targets}\n".encode())
         for split in SPLITS:
-            for name in ("tokens", "offsets", "labels"):
+            for name in FILES:
                 entry = self._entry(split, name)
                 digest.update(f"{split} {name} {entry['sha256']}\n".encode())
         return digest.hexdigest()
@@ -408,7 +395,7 @@ class FlatCache:
         for split in SPLITS:
             problem = None
             try:
-                for name in ("tokens", "offsets", "labels"):
+                for name in FILES:
                     self._check(split, name, thorough=True)
                 self.examples(split, max_length=1 << 62)
             except UserError as error:
@@ -428,7 +415,7 @@ class FlatCache:
             if (changed or thorough) and sha256_of(path) != entry["sha256"]:
                 raise self._broken(path.name, "its content was changed (the checksum differs)")
         except OSError as error:
-            raise self._broken(path.name, error.strerror or str(error)) from error
+            raise self._broken(path.name, reason(error)) from error
 
     def _broken(self, name: str, why: str) -> UserError:
         return UserError(
