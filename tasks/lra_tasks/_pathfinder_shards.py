@@ -1,6 +1,6 @@
 """Drawn Pathfinder images on their way into a cache, in shards on disk.
 
-They outlive a killed process. A shard is labels, pixels, and a checksum of both and of whose they are.
+They outlive a killed process. A shard is labels, pixels, and a checksum of both and whose they are.
 """
 
 from __future__ import annotations
