@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -18,15 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lra_bench.errors import UserError
-from lra_bench.types import Batch, Example, Examples, LengthsKnown, TaskSpec
+from lra_bench.metrics import constant_answer, metrics_of
+from lra_bench.types import IGNORED, Batch, Example, Examples, Target, TaskSpec, lengths_of
 
 # Examples of similar length are gathered within this many batches: enough to save most of the
 # padding, few enough that a batch still mixes the whole data set.
 POOL_BATCHES = 32
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(
+    examples: Sequence[Example], *, target: Target = "class", lengths: Sequence[int] = ()
+) -> Batch:
     """Pad examples to the longest input among them.
+
+    Args:
+        examples: At least one.
+        target: What is asked about them.
+        lengths: Pad to the shortest of these that suffices, so that few shapes occur; empty for
+            no more padding than needed.
 
     Raises:
         ValueError: There is no example, or an input is empty.
@@ -34,37 +42,58 @@ def collate(examples: Sequence[Example]) -> Batch:
     if not examples:
         raise ValueError("a batch needs at least one example")
     num_inputs = len(examples[0].inputs)
-    lengths = np.array([[len(tokens) for tokens in example.inputs] for example in examples])
-    if lengths.min() < 1:
+    sizes_BI = np.array([[len(tokens) for tokens in example.inputs] for example in examples])
+    if sizes_BI.min() < 1:
         raise ValueError("an input without tokens cannot be encoded")
-    longest = int(lengths.max())
+    longest = int(sizes_BI.max())
+    longest = min((length for length in lengths if length >= longest), default=longest)
     # Pages that the padding alone would touch are not touched: zeros() gets them from the system.
     tokens_BIL = np.zeros((len(examples), num_inputs, longest), np.int64)
     for row, example in zip(tokens_BIL, examples, strict=True):
         for cells, tokens in zip(row, example.inputs, strict=True):
             cells[: len(tokens)] = tokens
     mask_BIL = None
-    if lengths.min() < longest:
-        mask_BIL = torch.from_numpy(np.arange(longest) < lengths[..., None])
-    targets = torch.tensor([example.target for example in examples], dtype=torch.int64)
-    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(lengths.sum()))
+    if sizes_BI.min() < longest:
+        mask_BIL = torch.from_numpy(np.arange(longest) < sizes_BI[..., None])
+    targets = _targets_of(examples, target, longest)
+    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(sizes_BI.sum()))
 
 
-def lengths_of(examples: Examples) -> NDArray[np.int64]:
-    """Return the length of the longest input of each example, shape (N,) [tokens]."""
-    if hasattr(examples, "lengths"):
-        return cast(LengthsKnown, examples).lengths()
-    return np.array(
-        [max(map(len, examples[index].inputs)) for index in range(len(examples))], np.int64
-    )
+def _targets_of(examples: Sequence[Example], target: Target, length: int) -> Tensor:
+    if target != "tokens":
+        return torch.tensor(np.array([example.target for example in examples]), dtype=torch.int64)
+    targets_BL = np.full((len(examples), length), IGNORED, np.int64)
+    for cells, example in zip(targets_BL, examples, strict=True):
+        classes = np.asarray(example.target)
+        cells[: len(classes)] = classes
+    return torch.from_numpy(targets_BL)
 
 
-def majority_baseline(training: Examples, test: Examples) -> float:
-    """Return the test accuracy of always answering the most frequent training class."""
-    classes = [training[index].target for index in range(len(training))]
-    answer = int(np.bincount(classes).argmax())
-    right = sum(test[index].target == answer for index in range(len(test)))
-    return right / len(test)
+def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> float | None:
+    """Return what always answering the most frequent training class reaches on the test split.
+
+    Returns:
+        The ranking metric of the task; None for spans, which have no classes.
+    """
+    if spec.target == "span":
+        return None
+    seen, asked = (_class_counts(split, spec.num_classes) for split in (training, test))
+    answer = int(seen.argmax())
+    counts = dict(enumerate(asked.tolist()))
+    constant = constant_answer(counts, answer, spec.num_classes, len(test))
+    ranking = metrics_of(spec)[0]
+    if ranking.name == "loss":
+        # A constant answer states no probabilities.
+        return None
+    return constant[ranking.name]
+
+
+def _class_counts(examples: Examples, num_classes: int) -> NDArray[np.int64]:
+    counts = np.zeros(num_classes, np.int64)
+    for index in range(len(examples)):
+        classes = np.atleast_1d(examples[index].target)
+        np.add.at(counts, classes[classes != IGNORED], 1)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -134,10 +163,11 @@ class Loader:
 
     Args:
         examples: The split.
+        spec: What the task promises; it is checked.
         batch_size: Examples a batch.
         bucketing: Put examples of similar length into one batch.
         device: Where the batches are wanted.
-        spec: What the task promises, to be checked; None for no checks.
+        lengths: Lengths to pad to [tokens]; empty for no more padding than needed.
 
     Raises:
         UserError: The split is empty, or breaks the promise.
@@ -146,27 +176,33 @@ class Loader:
     def __init__(
         self,
         examples: Examples,
+        spec: TaskSpec,
         *,
         batch_size: int,
         bucketing: bool,
         device: torch.device,
-        spec: TaskSpec | None = None,
+        lengths: Sequence[int] = (),
     ) -> None:
         if not len(examples):
-            raise UserError("the task has a split without examples")
+            raise UserError(f"task {spec.name} has a split without examples")
         self.examples = examples
         self.spec = spec
         self.batch_size = batch_size
         self.bucketing = bucketing
         self.device = device
+        self.padded_lengths = lengths
         self.lengths = lengths_of(examples)
         if self.lengths.min() < 1:
-            raise UserError("the task has an input without tokens")
-        if spec is not None and self.lengths.max() > spec.max_length:
+            raise UserError(f"task {spec.name} has an input without tokens")
+        if self.lengths.max() > spec.max_length:
             raise UserError(
-                f"the task has an input of {self.lengths.max():,} tokens, its spec says at most "
-                f"{spec.max_length:,}"
+                f"task {spec.name} has an input of {self.lengths.max():,} tokens, its spec says "
+                f"at most {spec.max_length:,}"
             )
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.lengths)
 
     def training(self, *, seed: int, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of training steps ``start`` to ``stop - 1``."""
@@ -179,20 +215,57 @@ class Loader:
         yield from map(self._load, plan)
 
     def _load(self, indices: NDArray[np.int64]) -> Batch:
-        batch = collate([self.examples[index] for index in indices.tolist()])
-        if self.spec is not None:
-            _check_range("token id", batch.tokens_BIL, self.spec.vocab_size)
-            _check_range("label", batch.targets, self.spec.num_classes)
+        examples = [self.examples[index] for index in indices.tolist()]
+        if self.spec.target != "class":
+            for example in examples:
+                _check_positions(example, self.spec)
+        batch = collate(examples, target=self.spec.target, lengths=self.padded_lengths)
+        if self.spec.target == "class":
+            _check_classes(batch.targets, self.spec)
+        low, high = batch.tokens_BIL.min().item(), batch.tokens_BIL.max().item()
+        _check_range("token id", low, high, self.spec.vocab_size, self.spec)
         if self.device.type != "cuda":
             return batch
         # From pinned pages the copy runs beside the computation.
         return batch.map(lambda x: x.pin_memory().to(self.device, non_blocking=True))
 
 
-def _check_range(what: str, values: Tensor, limit: int) -> None:
-    """Refuse what would otherwise fail deep inside a lookup, or not at all."""
-    low, high = values.min().item(), values.max().item()
+def _check_classes(targets: Tensor, spec: TaskSpec) -> None:
+    """Refuse answers that would otherwise fail deep inside a lookup, or not at all."""
+    if targets.ndim != 1:
+        raise UserError(
+            f"task {spec.name} has answers of shape {tuple(targets.shape[1:])}; its spec says one "
+            f"class an example"
+        )
+    low, high = targets.min().item(), targets.max().item()
+    _check_range("class", low, high, spec.num_classes, spec)
+
+
+def _check_positions(example: Example, spec: TaskSpec) -> None:
+    """Refuse a span or classes of positions that do not fit the input; see `_check_classes`."""
+    target, length = np.asarray(example.target), len(example.inputs[0])
+    if target.shape != ((2,) if spec.target == "span" else (length,)):
+        wanted = "two positions" if spec.target == "span" else f"{length:,}, one a token"
+        raise UserError(
+            f"task {spec.name} has an answer of shape {target.shape}; target={spec.target} needs "
+            f"{wanted}"
+        )
+    if spec.target == "span":
+        _check_range("position of an answer", target.min(), target.max(), length, spec)
+        if target[0] > target[1]:
+            raise UserError(
+                f"task {spec.name} has a span from {target[0]} to {target[1]}; it must not end "
+                f"before it begins"
+            )
+        return
+    classes = target[target != IGNORED]
+    if len(classes):
+        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+
+
+def _check_range(what: str, low: float, high: float, limit: int, spec: TaskSpec) -> None:
     if low < 0 or high >= limit:
         raise UserError(
-            f"the task has a {what} of {low if low < 0 else high}; its spec allows 0 to {limit - 1}"
+            f"task {spec.name} has a {what} of {low if low < 0 else high}; 0 to {limit - 1} are "
+            f"allowed"
         )

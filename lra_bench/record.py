@@ -1,46 +1,63 @@
-"""The record of a run: one JSON file, the only source of every table."""
+"""The record of a run: one JSON file, the only source of every table. Needs no torch, no Hydra.
+
+A record of an older version is upgraded when it is read. A field that a newer minor version has
+added is kept, and written back.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
-SCHEMA_VERSION = 1
+from lra_bench import identity, plain
+from lra_bench.errors import UserError
+from lra_bench.files import reason, write_atomically
+from lra_bench.identity import NAMES, hash_of, without_targets
+from lra_bench.metrics import Evaluation
+from lra_bench.types import DataInfo
+
+# Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
+# means something else is a new major one, and needs a function in `_UPGRADES`.
+SCHEMA_VERSION = "2.0"
 Status = Literal["completed", "failed", "diverged"]
 
 
-# The sums of an evaluation: num_examples, num_correct, loss_sum [nats]. Ratios are read from them,
-# never averaged.
-Sums = dict[str, Any]
+class BadRecord(ValueError):
+    """A file is no run record that this program can read; the text says why, and follows "it"."""
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """What a run was and what came out; numbers are numbers or None, units are in the names.
 
     Args:
-        run_id: Hash of all that can change the number.
-        setting: Name of the setting.
+        run_id: What `lra_bench.identity` calls the request on these data; the name of the file.
+        request_id: What it calls the names, changes, configuration and seed.
+        setting: Name of the setting, without what was changed about it; likewise the next three.
         task: Name of the task.
         model: Name of the model.
         objective: Name of the objective.
+        changes: Options that differ from what the names above stand for, by dotted key.
         seed: Seed of initialization, order and dropout.
         status: ``completed``; ``diverged``, the loss stopped being finite; ``failed``.
-        changes: Options that differ from what the names above stand for, by dotted key.
         error: One line, unless completed.
+        parent: The ``run_id`` of the run whose weights this one began from, or None.
         command: A command that repeats the run.
-        test: Sums over the test split, evaluated once with the weights that validation chose:
-            ``num_examples``, ``num_correct``, ``loss_sum`` [nats].
-        validation: Sums of the same weights over the validation split.
+        ranking_metric: The metric that chose the weights on validation, and that tables rank by.
+        metrics: Values by name and split, as `measured` reads them from the sums; None where
+            there is no evaluation.
+        test: Over the test split, evaluated once with the weights that validation chose.
+        validation: Of the same weights over the validation split.
         best_step: Update after which validation was best.
         num_steps: Updates made.
-        curve: One row an evaluation: step, losses, accuracies, learning rate, seconds.
-        majority_baseline: Share of the test examples that have the most frequent training class.
+        curve: One row an evaluation: step, losses, metrics, learning rate, seconds.
+        majority_baseline: The ranking metric on the test split of always answering the most
+            frequent training class.
         num_parameters: Trained numbers.
         encoder_passes_per_step: Forward passes through the encoder in one training step.
         train_seconds: Time in training steps.
@@ -48,10 +65,10 @@ class RunRecord:
         peak_memory_bytes: Highest memory use: of the process on the CPU, allocated on a GPU.
         examples_per_second: Training examples a second of ``train_seconds``.
         tokens_per_second: Real training tokens a second of ``train_seconds``.
-        data: What was read, in words.
+        data: What was read, in words; see `data_of`.
         data_sha256: Fingerprint of the content that was read.
-        config: The resolved configuration.
-        config_sha256: Hash of the part of it that can change the number.
+        config: The resolved configuration, with the classes that were built.
+        config_sha256: `hash_of` it `without_targets`.
         git_commit: Commit of the code, or None outside a checkout.
         git_dirty: Whether the checkout had uncommitted changes.
         versions: Versions of Python and of the packages that matter.
@@ -59,24 +76,33 @@ class RunRecord:
         dtype: Precision of the matrix products.
         started_at: UTC, ISO 8601.
         num_resumes: How often the run was continued from a checkpoint.
-        schema_version: Version of this layout.
+        num_processes: Processes that trained together.
+        schema_version: Version of this layout; a newer minor one if it was read from such a file.
+        extra: Fields that a newer minor version has, as they stand in the file.
     """
 
     run_id: str
+    request_id: str
     setting: str
     task: str
     model: str
     objective: str
     seed: int
     status: Status
-    changes: dict[str, Any] = field(default_factory=dict)
+    data_sha256: str
+    config: Mapping[str, Any]
+    config_sha256: str
+    ranking_metric: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    changes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    parent: str | None = None
     command: str = ""
-    test: Sums | None = None
-    validation: Sums | None = None
+    test: Evaluation | None = None
+    validation: Evaluation | None = None
     best_step: int | None = None
     num_steps: int = 0
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve: Sequence[Mapping[str, Any]] = field(default_factory=list)
     majority_baseline: float | None = None
     num_parameters: int | None = None
     encoder_passes_per_step: int | None = None
@@ -85,56 +111,82 @@ class RunRecord:
     peak_memory_bytes: int | None = None
     examples_per_second: float | None = None
     tokens_per_second: float | None = None
-    data: dict[str, str] = field(default_factory=dict)
-    data_sha256: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    config_sha256: str = ""
+    data: Mapping[str, Any] = field(default_factory=lambda: data_of(DataInfo()))
     git_commit: str | None = None
     git_dirty: bool | None = None
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     dtype: str = ""
     started_at: str = ""
     num_resumes: int = 0
-    schema_version: int = SCHEMA_VERSION
+    num_processes: int = 1
+    schema_version: str = SCHEMA_VERSION
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def path(self, results_dir: Path) -> Path:
-        """Return where the record lies below a results folder."""
-        return record_path(results_dir, self.setting, self.task, self.model, self.run_id)
+    def __post_init__(self) -> None:
+        """Refuse a record that contradicts itself, whoever makes it.
+
+        Raises:
+            ValueError: A field is of the wrong type, or two do not go together.
+        """
+        for name, hint in get_type_hints(RunRecord).items():
+            value = getattr(self, name)
+            if not plain.fits(value, hint):
+                raise ValueError(f"{name} must be {plain.in_words(hint)}, not {value!r:.60}")
+            if isinstance(value, (int, float)) and value < 0:
+                raise ValueError(f"{name} is {value}, which is negative")
+        for complaint in _contradictions(self):
+            raise ValueError(complaint)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The plain names by group."""
+        return {group: getattr(self, group) for group in NAMES}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The names with what was changed about them, the same in whatever order it was."""
+        return identity.labels(self.names, self.changes)
 
 
-class BadRecord(ValueError):
-    """A file is not a run record of this version; the text says why."""
+def data_of(info: DataInfo) -> dict[str, Any]:
+    """Return what a record keeps of what is known about a task's data."""
+    return {
+        "source": info.source,
+        "warning": info.warning,
+        "note": info.note,
+        "details": dict(info.details),
+    }
+
+
+def measured(
+    names: Iterable[str], *, test: Evaluation | None, validation: Evaluation | None
+) -> dict[str, dict[str, float | None]]:
+    """Return the values of metrics, and of the loss, by name and split.
+
+    Raises:
+        UserError: A metric is unknown, or its sums were not counted.
+    """
+    splits = {"test": test, "validation": validation}
+    return {
+        name: {split: None if of is None else of[name] for split, of in splits.items()}
+        for name in dict.fromkeys([*names, "loss"])
+    }
 
 
 def record_path(results_dir: Path, setting: str, task: str, model: str, run_id: str) -> Path:
-    """Return where the record of a run lies below a results folder."""
-    folders = (re.sub(r"[^\w.,=()+-]", "_", name)[:100] for name in (setting, task, model))
-    return results_dir.joinpath("runs", *folders, f"{run_id}.json")
+    """Return where the record of a run lies below a results folder.
 
-
-def hash_of(content: Any) -> str:
-    """Return the SHA-256 (hex) of plain data, independent of the order of keys."""
-    text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the whole new one, never a part.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written; the old file is untouched.
+    Args:
+        results_dir: The folder.
+        setting: Plain name, as the next two: what was changed is in the record.
+        task: Plain name.
+        model: Plain name.
+        run_id: See `RunRecord`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    folders = (re.sub(r"[^\w.,=()+-]", "_", name)[:100] for name in (setting, task, model))
+    safe = (re.sub(r"^\.+$", "_", name) for name in folders)
+    return results_dir.joinpath("runs", *safe, f"{run_id}.json")
 
 
 def write(record: RunRecord, results_dir: Path) -> Path:
@@ -142,62 +194,219 @@ def write(record: RunRecord, results_dir: Path) -> Path:
 
     Raises:
         OSError: The disk is full or the folder cannot be written; nothing is left behind.
+        ValueError: A number in it is not finite.
     """
-    path = record.path(results_dir)
-    content = asdict(record)
-    write_atomically(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    path = record_path(results_dir, record.setting, record.task, record.model, record.run_id)
+    text = json.dumps(as_dict(record), indent=1, sort_keys=True, allow_nan=False)
+    write_atomically(path, text + "\n")
     return path
 
 
+def as_dict(record: RunRecord) -> dict[str, Any]:
+    """Return a record as plain data, as it stands in its file."""
+    content = {item.name: getattr(record, item.name) for item in fields(record)}
+    content |= content.pop("extra")
+    for split in ("test", "validation"):
+        if content[split] is not None:
+            content[split] = dict(content[split].sums)
+    return content
+
+
 def read(path: Path) -> RunRecord:
-    """Read a record.
+    """Read a record; one of an older version is upgraded.
 
     Raises:
         BadRecord: The file cannot be read, is cut short, or is something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = plain.load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadRecord(f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
+        raise BadRecord(f"cannot be read: {reason(error)}") from error
+    except UnicodeDecodeError as error:
         raise BadRecord("is not JSON; it may be half written") from error
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
+    return from_dict(content)
+
+
+def from_dict(content: Any) -> RunRecord:
+    """Return the record that plain data hold; data of an older version are upgraded.
+
+    Raises:
+        BadRecord: They are no record.
+    """
     if not isinstance(content, dict) or "schema_version" not in content:
         raise BadRecord("is not a run record: it has no schema_version")
-    if content["schema_version"] != SCHEMA_VERSION:
-        raise BadRecord(
-            f"has schema_version {content['schema_version']!r}, this program reads {SCHEMA_VERSION}"
-        )
-    known = {item.name for item in fields(RunRecord)}
-    if set(content) != known:
-        wrong = sorted(set(content) ^ known)
-        raise BadRecord(f"is not a run record: missing or unknown fields {', '.join(wrong)}")
-    if content["status"] not in get_args(Status):
-        raise BadRecord(f"has the unknown status {content['status']!r}")
     try:
+        content = upgrade(content)
+        known = {item.name for item in fields(RunRecord)} - {"extra"}
+        if missing := known - set(content):
+            raise ValueError(f"missing fields {', '.join(sorted(missing))}")
+        extra = {name: value for name, value in content.items() if name not in known}
+        if extra and not _is_newer(content["schema_version"]):
+            raise ValueError(f"unknown fields {', '.join(sorted(extra))}")
+        if content["status"] not in get_args(Status):
+            raise BadRecord(f"has the unknown status {content['status']!r:.60}")
+        values = {name: content[name] for name in known}
         for split in ("test", "validation"):
-            if content[split] is not None:
-                _check_sums(content[split])
-        record = RunRecord(**content)
-        if record.status == "completed" and record.test is None:
-            raise ValueError("it is completed and has no test result")
-        for name in ("config", "changes", "data"):
-            if not isinstance(content[name], dict):
-                raise TypeError(f"{name} must be an object")
-        for name in ("run_id", "setting", "task", "model", "objective", "device"):
-            if not isinstance(content[name], str):
-                raise TypeError(f"{name} must be a text")
-    except (TypeError, ValueError) as error:
+            if values[split] is not None:
+                values[split] = Evaluation.from_dict(values[split])
+        return RunRecord(**values, extra=extra)
+    except BadRecord:
+        raise
+    except ValueError as error:
         raise BadRecord(f"is not a run record: {error}") from error
-    return record
 
 
-def _check_sums(sums: Any) -> None:
-    if set(sums) != {"num_examples", "num_correct", "loss_sum"}:
-        raise ValueError(f"{sums!r} are not the sums of an evaluation")
-    if not 0 <= sums["num_correct"] <= sums["num_examples"] or not sums["num_examples"]:
-        raise ValueError(f"{sums['num_correct']} correct of {sums['num_examples']} cannot be")
+def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a record in the layout of this version.
+
+    Args:
+        content: Of any version up to this one, or of a newer minor version.
+
+    Raises:
+        BadRecord: The version is unknown.
+        ValueError: The content is not what its version says.
+    """
+    content = dict(content)
+    while _major(content["schema_version"]) in _UPGRADES:
+        content = _UPGRADES[_major(content["schema_version"])](content)
+    if _major(content["schema_version"]) != _major(SCHEMA_VERSION):
+        raise BadRecord(
+            f"has schema_version {content['schema_version']!r:.60}, this program reads up to "
+            f"{SCHEMA_VERSION}; a newer one may read it"
+        )
+    return content
 
 
-def accuracy(sums: Sums) -> float:
-    """Return the share of the examples that were classified correctly."""
-    return float(sums["num_correct"] / sums["num_examples"])
+def _major(version: Any) -> int | None:
+    """Return the number before the point, or None; the first version was the plain number 1."""
+    if plain.fits(version, int) and version == 1:
+        return 1
+    parts = re.fullmatch(r"(\d{1,9})\.\d{1,9}", version) if isinstance(version, str) else None
+    return int(parts[1]) if parts else None
+
+
+def _is_newer(version: str) -> bool:
+    """Return whether a version has a higher minor number than this program's."""
+    return int(version.split(".")[1]) > int(SCHEMA_VERSION.split(".")[1])
+
+
+def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Upgrade version 1; its ``run_id`` hashed classes and the whole fingerprint, and is gone."""
+    kinds: dict[str, Any] = {"seed": int, "data_sha256": str, "data": Mapping[str, str]}
+    kinds |= {name: str for name in NAMES}
+    kinds |= {name: Mapping[str, Any] for name in ("changes", "config")}
+    if missing := {*kinds, "test", "validation"} - set(content):
+        raise ValueError(f"missing fields {', '.join(sorted(missing))}")
+    for name, hint in kinds.items():
+        if not plain.fits(content[name], hint):
+            raise ValueError(f"{name} must be {plain.in_words(hint)}, not {content[name]!r:.60}")
+    names = {group: _plain_name_1(content[group], group, content["changes"]) for group in NAMES}
+    request = identity.request_id(names, content["changes"], content["config"], content["seed"])
+    sums = {split: _sums_1(content[split]) for split in ("test", "validation")}
+    evaluations = {
+        split: None if of is None else Evaluation.from_dict(of) for split, of in sums.items()
+    }
+    told = {name: content["data"].get(name, "") for name in ("source", "warning", "note")}
+    details = {name: text for name, text in content["data"].items() if name not in told}
+    return {
+        **content,
+        **names,
+        **sums,
+        "schema_version": "2.0",
+        "request_id": request,
+        "run_id": identity.run_id(request, content["data_sha256"]),
+        "config_sha256": hash_of(without_targets(content["config"])),
+        "data": {**told, "details": details},
+        "ranking_metric": "accuracy",
+        "metrics": measured(["accuracy"], **evaluations),
+        "parent": None,
+        "num_processes": 1,
+    }
+
+
+def _plain_name_1(name: str, group: str, changes: Mapping[str, Any]) -> str:
+    """Return a name without the bracket that version 1 put behind it for its changes."""
+    starts = []
+    for key in changes:
+        section = key.split(".")[0]
+        if group == (section if section in NAMES else "setting"):
+            starts.append(name.find(f"({key.removeprefix(f'{group}.').removeprefix('mixer.')}="))
+    return name[: min((start for start in starts if start > 0), default=None)]
+
+
+def _sums_1(sums: Any) -> dict[str, Any] | None:
+    """Return the sums of an evaluation of one class an example."""
+    if sums is None:
+        return None
+    if not isinstance(sums, Mapping) or set(sums) != {"num_examples", "num_correct", "loss_sum"}:
+        raise ValueError(f"{sums!r:.200} are not the sums of an evaluation")
+    number, right = sums["num_examples"], sums["num_correct"]
+    return {
+        "examples": number,
+        "targets": number,
+        "correct": right,
+        "exact": right,
+        "loss": sums["loss_sum"],
+    }
+
+
+# What turns a major version into the next one.
+_UPGRADES: dict[int | None, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+
+
+def _contradictions(record: RunRecord) -> Iterator[str]:
+    """Yield what cannot be true of a record whose fields are each of the right type."""
+    for name in (*NAMES, "request_id"):
+        if not getattr(record, name):
+            yield f"{name} is empty"
+    if not re.fullmatch(r"[0-9a-f]{64}", record.data_sha256):
+        yield f"data_sha256 {record.data_sha256!r:.80} is not 64 hexadecimal digits"
+    if record.run_id != identity.run_id(record.request_id, record.data_sha256):
+        yield f"run_id {record.run_id!r} does not fit request_id and data_sha256"
+    if record.request_id != identity.request_id(
+        record.names, record.changes, record.config, record.seed
+    ):
+        yield f"request_id {record.request_id!r} does not fit names, changes, config and seed"
+    if record.config_sha256 != hash_of(without_targets(record.config)):
+        yield f"config_sha256 {record.config_sha256!r} does not fit config"
+    if (record.status == "completed") != (record.test is not None):
+        yield f"it is {record.status} and has {'no' if record.test is None else 'a'} test result"
+    if (record.status == "completed") != (record.error is None):
+        yield f"it is {record.status} and has {'no' if record.error is None else 'an'} error"
+    if record.best_step is not None and record.best_step > record.num_steps:
+        yield f"best_step {record.best_step} lies after num_steps {record.num_steps}"
+    if record.num_processes < 1:
+        yield f"num_processes is {record.num_processes}"
+    data = {name: record.data.get(name) for name in ("source", "warning", "note")}
+    if not plain.fits({**data}, Mapping[str, str]) or not plain.fits(
+        record.data.get("details"), Mapping[str, str]
+    ):
+        yield "data must hold the texts source, warning and note, and texts in details"
+    yield from _wrong_metrics(record)
+
+
+def _wrong_metrics(record: RunRecord) -> Iterator[str]:
+    """Yield which metrics are not those of the sums."""
+    if record.ranking_metric not in record.metrics:
+        yield f"the ranking_metric {record.ranking_metric!r} is not among the metrics"
+    for name, values in record.metrics.items():
+        if set(values) != {"test", "validation"}:
+            yield f"the metric {name} must have a value for test and one for validation"
+            return
+        try:
+            expected = measured([name], test=record.test, validation=record.validation)[name]
+        except UserError:
+            # A newer version may know metrics that this one cannot recompute.
+            if not _is_newer(record.schema_version):
+                raise
+            continue
+        for split, value in expected.items():
+            written = values[split]
+            if value is None or written is None:
+                wrong = value is not written
+            else:
+                wrong = not math.isclose(value, written, rel_tol=1e-9, abs_tol=1e-12)
+            if wrong:
+                yield f"{name} on {split} is {written}, and {value} according to the sums"

@@ -1,0 +1,140 @@
+"""The machine: threads and how they wait, the allocator, memory, the device and its description.
+
+Importing this does not import torch: how threads wait has to be settled before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lra_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+# mallopt's names for its parameters, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# OpenMP reads it once, when its library is loaded with torch.
+_WAIT_POLICY = "OMP_WAIT_POLICY"
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait, instead of spinning.
+
+    Spinning threads take the cores from whatever else runs, two runs at once included, and a step
+    takes several times as long. It is settled when torch is loaded, so this comes before; what the
+    user has set stays.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by its name.
+
+    Args:
+        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device={name}: PyTorch sees {torch.cuda.device_count()} GPUs here; use device=cpu, "
+            f"or install a PyTorch with CUDA"
+        )
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Return the hardware in words, with what was settled about threads."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    policy = os.environ.get(_WAIT_POLICY, "").strip().lower()
+    waiting = f", waiting {policy}ly" if policy in ("passive", "active") else ""
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads{waiting}"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start to measure the peak afresh, where the system can.
+
+    Memory that an earlier run of this process has freed is given back first.
+    """
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the highest memory use since the last reset [bytes].
+
+    That of the whole process on the CPU, what was allocated for tensors on a GPU.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc's malloc keep large blocks instead of returning them to the system.
+
+    Each activation of a training step is otherwise mapped and page-faulted anew, which can cost a
+    third of the step on a CPU. The price is memory that stays with the process until it ends.
+
+    Returns:
+        Whether the allocator took it; False where it is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    kept = mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    return bool(kept and mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))

@@ -1,0 +1,78 @@
+"""What a run is called: its identity as a hash, and its names with their changes as a label.
+
+What a class is called and where its file lies is no part of a run: ``_target_`` is recorded, and
+not hashed. Nor are data: an identity is known before any are prepared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# The names that every run has.
+NAMES = ("setting", "task", "model", "objective")
+_ID_LENGTH = 16
+
+
+def hash_of(content: Any) -> str:
+    """Return the SHA-256 (hex) of plain data, independent of the order of keys."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_targets(tree: Any) -> Any:
+    """Return plain data without the ``_target_`` of any section."""
+    if isinstance(tree, Mapping):
+        return {key: without_targets(value) for key, value in tree.items() if key != "_target_"}
+    if isinstance(tree, (list, tuple)):
+        return [without_targets(value) for value in tree]
+    return tree
+
+
+def request_id(
+    names: Mapping[str, str], changes: Mapping[str, Any], config: Mapping[str, Any], seed: int
+) -> str:
+    """Return the identity of what was asked for, 16 hexadecimal digits.
+
+    Args:
+        names: The chosen file of each group of `NAMES`.
+        changes: Options that differ from what the names stand for, by dotted key.
+        config: The sections that can change the number, with or without ``_target_``. Numbers
+            must have the type that the option has: 1 and 1.0 are two texts.
+        seed: The seed.
+    """
+    content = {
+        "names": {name: names[name] for name in NAMES},
+        "changes": dict(changes),
+        "config": without_targets(config),
+        "seed": seed,
+    }
+    return hash_of(content)[:_ID_LENGTH]
+
+
+def run_id(request: str, data_sha256: str) -> str:
+    """Return the identity of a run: what was asked for, and the data that it met."""
+    return f"{request}-{data_sha256[:8]}"
+
+
+def labels(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names with what was changed about them, for people.
+
+    Options of the trunk, the head and the training belong to the setting.
+
+    Args:
+        names: The chosen file of each group.
+        changes: Options that differ from what the names stand for, by dotted key.
+    """
+    shown: dict[str, list[str]] = {name: [] for name in names}
+    for key, value in sorted(changes.items()):
+        section = key.split(".")[0]
+        owner = section if section in shown else "setting"
+        short = key.removeprefix(f"{owner}.").removeprefix("mixer.")
+        shown.setdefault(owner, []).append(f"{short}={value}")
+    return {
+        name: f"{chosen}({','.join(shown[name])})" if shown[name] else chosen
+        for name, chosen in names.items()
+    }

@@ -1,0 +1,80 @@
+"""Records that no run has made, for tests of what is done with records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lra_bench import identity
+from lra_bench import record as records
+from lra_bench.metrics import Evaluation
+from lra_bench.record import RunRecord
+
+CONFIG: Mapping[str, Any] = {
+    "task": {"_target_": "lra_tasks.x.X", "seed": 0},
+    "model": {"_target_": "lra_bench.models.x.X", "mixer": {"_target_": "lra_bench.models.x.M"}},
+    "train": {"learning_rate": 0.001, "num_steps": 200},
+}
+DATA_SHA256 = "0123456789abcdef" * 4
+
+
+def counted(correct: int, examples: int = 2000, loss: float = 10.5, **more: float) -> Evaluation:
+    """Return the evaluation of a task that asks for one class an example."""
+    sums = {"examples": examples, "targets": examples, "correct": correct, "exact": correct}
+    return Evaluation({**sums, "loss": loss, **more})
+
+
+def two_classes(tp: int, fp: int, fn: int, tn: int) -> Evaluation:
+    """Return the evaluation of a task with the classes 0 and 1, given the counts of class 1."""
+    counts = {"tp/1": tp, "fp/1": fp, "fn/1": fn, "tp/0": tn, "fp/0": fn, "fn/0": fp}
+    return counted(tp + tn, tp + fp + fn + tn, **counts)
+
+
+def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
+    """Return a record; ids, hashes and metrics are made to fit, unless they are given.
+
+    Args:
+        seed: Seed of the run.
+        correct: Right answers to 2,000 examples of test, unless ``test`` is given.
+        fields: Fields of the record.
+    """
+    made: dict[str, Any] = {
+        "setting": "cpu",
+        "task": "listops",
+        "model": "transformer",
+        "objective": "cross_entropy",
+        "changes": {},
+        "seed": seed,
+        "status": "completed",
+        "test": counted(correct),
+        "validation": counted(720, loss=10.0),
+        "majority_baseline": 0.17,
+        "num_parameters": 205_258,
+        "encoder_passes_per_step": 1,
+        "train_seconds": 61.5,
+        "tokens_per_second": 1000.0,
+        "peak_memory_bytes": 10**9,
+        "data": told("generated, seed 0"),
+        "data_sha256": DATA_SHA256,
+        "config": CONFIG,
+        "ranking_metric": "accuracy",
+        **fields,
+    }
+    if made["status"] != "completed":
+        made = {"error": "the machine said no", **made, "test": None, "validation": None}
+    names = {group: made[group] for group in identity.NAMES}
+    request = identity.request_id(names, made["changes"], made["config"], seed)
+    fitting = {
+        "request_id": request,
+        "run_id": identity.run_id(request, made["data_sha256"]),
+        "config_sha256": identity.hash_of(identity.without_targets(made["config"])),
+        "metrics": records.measured(
+            [made["ranking_metric"]], test=made["test"], validation=made["validation"]
+        ),
+    }
+    return RunRecord(**{**fitting, **made})
+
+
+def told(source: str, *, warning: str = "", note: str = "", **details: str) -> dict[str, Any]:
+    """Return what a record says of its data."""
+    return {"source": source, "warning": warning, "note": note, "details": details}
