@@ -14,7 +14,7 @@ import json
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -267,6 +267,13 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _checked_layout(found: Mapping[str, Any]) -> Layout:
+    names = [one.name for one in fields(Layout)]
+    if set(found) != set(names):
+        raise ValueError(f"the layout has {', '.join(map(str, found))}")
+    return Layout(**{name: found[name] for name in names})
+
+
 def _checked_info(found: Mapping[str, Any]) -> DataInfo:
     info = DataInfo(**{name: found[name] for name in ("source", "warning", "note", "details")})
     texts = [info.source, info.warning, info.note, *info.details, *info.details.values()]
@@ -288,13 +295,14 @@ def _check_sizes(splits: Mapping[str, Any], layout: Layout) -> None:
             raise ValueError(f"{number} examples, {num_tokens} tokens")
         num_targets = {"class": number, "span": 2 * number, "tokens": num_tokens}[layout.target]
         sizes = {
+            "tokens": np.dtype(layout.ids).itemsize * num_tokens,
             "offsets": 8 * (number * layout.num_inputs + 1),
             "labels": np.dtype(layout.targets).itemsize * num_targets,
         }
         for name in FILES:
             file = entry["files"][name]
             _ = _whole(file["bytes"]), _whole(file["mtime_ns"]), file["sha256"]
-            if name in sizes and file["bytes"] != sizes[name]:
+            if file["bytes"] != sizes[name]:
                 raise ValueError(f"the sizes are not those of {number} examples")
 
 
@@ -314,7 +322,7 @@ class FlatCache:
         self.remedy = remedy
         try:
             self.manifest = read_manifest(place)
-            self.layout = Layout(**self.manifest["layout"])
+            self.layout = _checked_layout(self.manifest["layout"])
             self.info = _checked_info(self.manifest["info"])
             _check_sizes(self.manifest["splits"], self.layout)
         except (
