@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lra_bench.classifier import SequenceClassifier
 
 from lra_bench import checkpoint, trainer
 from lra_bench.checkpoint import State
-from lra_bench.classifier import SequenceClassifier
 from lra_bench.data import Loader
 from lra_bench.models.encoder import EncoderSpec
 from lra_bench.models.ernie_sparse import ErnieSparseEncoder

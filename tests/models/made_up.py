@@ -1,4 +1,4 @@
-"""What the tests of the models share: small sizes, padded sequences, comparing with an oracle."""
+"""What tests of models, heads and objectives share: small ones, and comparing with oracles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lra_bench.heads import TaskModel, encoder_spec, make_model
 from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
+from lra_bench.models.transformer import DenseAttention
+from lra_bench.models.trunk import TransformerEncoder
+from lra_bench.schema import HeadConfig, TrunkConfig
+from lra_bench.types import IGNORED, Batch, Target, TaskSpec
 
 # No multiples of any block size, with padding inside a block and whole blocks of it.
 LENGTHS = (13, 1, 6)
@@ -108,12 +113,55 @@ def assert_encodes_as(
     assert_same(fast, slow, list(encoder.parameters()), mask[:, :longest, None])
 
 
+TRUNK = TrunkConfig(
+    num_layers=2,
+    width=12,
+    num_heads=2,
+    qkv_width=8,
+    ffn_width=10,
+    dropout=0.0,
+    attention_dropout=0.0,
+    positions="learned",
+)
+
+
+def spec_of(target: Target, *, num_inputs: int = 1) -> TaskSpec:
+    num_classes = 0 if target == "span" else 3
+    return TaskSpec("made up", 11, MAX_LENGTH, num_classes, num_inputs, target)
+
+
+def head_of(pooling: Any = "mean", interaction: Any = "concatenate") -> HeadConfig:
+    return HeadConfig(pooling=pooling, hidden_width=8, interaction=interaction)
+
+
+def model_of(spec: TaskSpec, head: HeadConfig, **trunk: Any) -> TaskModel:
+    torch.manual_seed(0)
+    sizes = encoder_spec(TRUNK.model_copy(update=trunk), spec, head)
+    return make_model(TransformerEncoder(sizes, mixer=DenseAttention), spec, head).eval()
+
+
+def batch_of(target: Target, *, num_inputs: int = 1) -> Batch:
+    """Return padded examples with answers drawn at random, some positions not asked about."""
+    tokens, mask = padded()
+    generator = torch.Generator().manual_seed(4)
+    if target == "class":
+        targets = torch.randint(0, 3, (3,), generator=generator)
+    elif target == "span":
+        ends = torch.rand(3, 2, generator=generator) * torch.tensor(LENGTHS)[:, None]
+        targets = ends.long().sort(dim=1).values
+    else:
+        targets = torch.randint(0, 3, tokens.shape, generator=generator)
+        targets = torch.where(mask & (tokens > 3), targets, IGNORED)
+    tokens, mask = (x[:, None].repeat(1, num_inputs, 1) for x in (tokens, mask))
+    return Batch(tokens, mask, targets, sum(LENGTHS) * num_inputs)
+
+
 class _LargestTensor(TorchDispatchMode):
     """Remembers the size of the largest tensor that any operation returned."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.largest = 0
+        self.largest: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -127,6 +175,7 @@ class _LargestTensor(TorchDispatchMode):
 def largest_tensor(encoder: SequenceEncoder, length: int) -> int:
     """Return the size of the largest tensor of a step over a padded sequence [bytes]."""
     mask = torch.arange(length)[None] < length - 100
-    with _LargestTensor() as seen:
+    seen = _LargestTensor()
+    with seen:
         encoder(torch.ones(1, length, dtype=torch.int64), mask).sum().backward()
     return seen.largest

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.made_up import LENGTHS, MAX_LENGTH, make_spec, padded
 from torch import Tensor, nn
 
 from lra_bench.build import build, build_task
@@ -20,6 +19,7 @@ from lra_bench.compose import compose
 from lra_bench.models.encoder import SequenceEncoder
 from lra_bench.runner import assemble
 from lra_bench.words import options
+from models.made_up import LENGTHS, MAX_LENGTH, make_spec, padded
 
 MODELS = options("model")
 SETTINGS = options("setting")

@@ -18,8 +18,8 @@ def test_contiguous_is_the_naive_one(block_size: int, is_padded: bool) -> None:
     mask = padded(8)[1]
     key_mask = mask if is_padded else None
     assert_same(
-        lambda *qkv: local_attention(*qkv, key_mask, block_size=block_size),
-        lambda *qkv: oracles.local_attention(*qkv, key_mask, block_size=block_size),
+        lambda q, k, v: local_attention(q, k, v, key_mask, block_size=block_size),
+        lambda q, k, v: oracles.local_attention(q, k, v, key_mask, block_size=block_size),
         some_heads(mask.shape[1]),
         mask[:, None, :, None] if is_padded else None,
     )

@@ -15,8 +15,8 @@ def test_dense_is_the_naive_one(is_padded: bool) -> None:
     _, mask = padded()
     key_mask = mask if is_padded else None
     assert_same(
-        lambda *qkv: dense_attention(*qkv, key_mask),
-        lambda *qkv: oracles.dense_attention(*qkv, key_mask),
+        lambda q, k, v: dense_attention(q, k, v, key_mask),
+        lambda q, k, v: oracles.dense_attention(q, k, v, key_mask),
         some_heads(mask.shape[1]),
         mask[:, None, :, None] if is_padded else None,
     )
@@ -24,10 +24,10 @@ def test_dense_is_the_naive_one(is_padded: bool) -> None:
 
 def test_in_float32() -> None:
     _, mask = padded()
-    qkv = [x.detach().float() for x in some_heads(mask.shape[1])]
+    q, k, v = (x.detach().float() for x in some_heads(mask.shape[1]))
     torch.testing.assert_close(
-        dense_attention(*qkv, mask),
-        oracles.dense_attention(*qkv, mask),
+        dense_attention(q, k, v, mask),
+        oracles.dense_attention(q, k, v, mask),
         atol=1e-5,
         rtol=1e-5,
     )

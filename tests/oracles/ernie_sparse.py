@@ -72,8 +72,10 @@ def window_attention(
 def _look(rows: Tensor, seen: Tensor, num_heads: int, visible: Tensor) -> Tensor:
     query = rows.chunk(3, -1)[0]
     _, key, value = seen.chunk(3, -1)
-    heads = [x.unflatten(-1, (num_heads, -1)).movedim(-2, -3) for x in (query, key, value)]
-    return attend(*heads, visible).movedim(-3, -2).flatten(-2)
+    query, key, value = (
+        x.unflatten(-1, (num_heads, -1)).movedim(-2, -3) for x in (query, key, value)
+    )
+    return attend(query, key, value, visible).movedim(-3, -2).flatten(-2)
 
 
 def encode(
