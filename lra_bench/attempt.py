@@ -13,7 +13,7 @@ from lra_bench import record as records
 from lra_bench.build import as_user_error
 from lra_bench.compose import Request
 from lra_bench.files import reason
-from lra_bench.identity import hash_of, identity_of, run_id_of
+from lra_bench.identity import hash_of, run_id, without_targets
 from lra_bench.interrupt import Interrupt
 from lra_bench.metrics import Evaluation
 from lra_bench.record import RunRecord, Status
@@ -110,7 +110,7 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
     state = as_user_error(checkpoint.restore, "checkpoint")
     state.started_at = state.started_at or datetime.now(UTC).isoformat(timespec="seconds")
     outcome = _Outcome(state, baseline, device)
-    tracker.start(_info(parts, state, run_id_of(parts.request.request_id, fingerprint)))
+    tracker.start(_info(parts, state, run_id(parts.request.request_id, fingerprint)))
     _say_what_matters(parts, state, tracker)
     finished = False
     try:
@@ -228,7 +228,7 @@ def _record_of(
     validation = None if state.best_validation is None else Evaluation(state.best_validation)
     seconds = state.train_seconds
     return RunRecord(
-        run_id=run_id_of(request.request_id, fingerprint),
+        run_id=run_id(request.request_id, fingerprint),
         request_id=request.request_id,
         setting=request.names["setting"],
         task=request.names["task"],
@@ -257,7 +257,7 @@ def _record_of(
         data=records.data_of(parts.task.info()),
         data_sha256=fingerprint,
         config=request.sections,
-        config_sha256=hash_of(identity_of(request.sections)),
+        config_sha256=hash_of(without_targets(request.sections)),
         git_commit=code[0],
         git_dirty=code[1],
         versions=provenance.versions(),

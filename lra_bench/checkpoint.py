@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,14 +97,14 @@ class Checkpoint:
             "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         try:
-            with files.atomic(self.path) as draft, draft.open("wb") as file:
-                noting = _Noting(file)
+            with files.atomic(self.path) as draft, draft.open("wb", buffering=0) as raw:
+                file = _Noting(raw)
                 try:
-                    torch.save(content, noting)
+                    torch.save(content, file)
                     file.flush()
                 except RuntimeError as error:
                     # What the system refused is hidden behind words of torch's own.
-                    raise noting.error or OSError(str(error)) from error
+                    raise file.error or OSError(str(error)) from error
         except OSError as error:
             raise OSError(
                 f"cannot write the checkpoint {self.path}: {files.reason(error)}; free some space, "
@@ -143,19 +144,14 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-class _Noting:
+class _Noting(io.BufferedWriter):
     """A file that remembers which error of the system a write has met."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: OSError | None = None
+    error: OSError | None = None
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: Any) -> int:
         try:
-            return self.file.write(content)
+            return super().write(content)
         except OSError as error:
             self.error = self.error or error
             raise
-
-    def flush(self) -> None:
-        self.file.flush()

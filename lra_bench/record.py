@@ -14,42 +14,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from lra_bench import plain
+from lra_bench import identity, plain
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
-from lra_bench.identity import (
-    NAMES,
-    hash_of,
-    identity_of,
-    labels,
-    owner,
-    request_id,
-    run_id_of,
-    shortened,
-)
+from lra_bench.identity import NAMES, hash_of, without_targets
 from lra_bench.metrics import Evaluation
 from lra_bench.types import DataInfo
-
-__all__ = [
-    "NAMES",
-    "SCHEMA_VERSION",
-    "BadRecord",
-    "RunRecord",
-    "Status",
-    "as_dict",
-    "data_of",
-    "from_dict",
-    "hash_of",
-    "identity_of",
-    "labels",
-    "measured",
-    "read",
-    "record_path",
-    "request_id",
-    "run_id_of",
-    "upgrade",
-    "write",
-]
 
 # Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
 # means something else is a new major one, and needs a function in `_UPGRADES`.
@@ -66,8 +36,8 @@ class RunRecord:
     """What a run was and what came out; numbers are numbers or None, units are in the names.
 
     Args:
-        run_id: `run_id_of` the request and the data; the name of the file.
-        request_id: `request_id` of the names, changes, configuration and seed.
+        run_id: What `lra_bench.identity` calls the request on these data; the name of the file.
+        request_id: What it calls the names, changes, configuration and seed.
         setting: Name of the setting, without what was changed about it; likewise the next three.
         task: Name of the task.
         model: Name of the model.
@@ -98,7 +68,7 @@ class RunRecord:
         data: What was read, in words; see `data_of`.
         data_sha256: Fingerprint of the content that was read.
         config: The resolved configuration, with the classes that were built.
-        config_sha256: `hash_of` its `identity_of`.
+        config_sha256: `hash_of` it `without_targets`.
         git_commit: Commit of the code, or None outside a checkout.
         git_dirty: Whether the checkout had uncommitted changes.
         versions: Versions of Python and of the packages that matter.
@@ -175,8 +145,8 @@ class RunRecord:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The names with what was changed about them; see `labels`."""
-        return labels(self.names, self.changes)
+        """The names with what was changed about them, the same in whatever order it was."""
+        return identity.labels(self.names, self.changes)
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:
@@ -212,7 +182,7 @@ def record_path(results_dir: Path, setting: str, task: str, model: str, run_id: 
         setting: Plain name, as the next two: what was changed is in the record.
         task: Plain name.
         model: Plain name.
-        run_id: See `run_id_of`.
+        run_id: See `RunRecord`.
     """
     folders = (re.sub(r"[^\w.,=()+-]", "_", name)[:100] for name in (setting, task, model))
     safe = (re.sub(r"^\.+$", "_", name) for name in folders)
@@ -333,7 +303,7 @@ def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
         if not plain.fits(content[name], hint):
             raise ValueError(f"{name} must be {plain.in_words(hint)}, not {content[name]!r:.60}")
     names = {group: _plain_name_1(content[group], group, content["changes"]) for group in NAMES}
-    request = request_id(names, content["changes"], content["config"], content["seed"])
+    request = identity.request_id(names, content["changes"], content["config"], content["seed"])
     sums = {split: _sums_1(content[split]) for split in ("test", "validation")}
     evaluations = {
         split: None if of is None else Evaluation.from_dict(of) for split, of in sums.items()
@@ -346,8 +316,8 @@ def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
         **sums,
         "schema_version": "2.0",
         "request_id": request,
-        "run_id": run_id_of(request, content["data_sha256"]),
-        "config_sha256": hash_of(identity_of(content["config"])),
+        "run_id": identity.run_id(request, content["data_sha256"]),
+        "config_sha256": hash_of(without_targets(content["config"])),
         "data": {**told, "details": details},
         "ranking_metric": "accuracy",
         "metrics": measured(["accuracy"], **evaluations),
@@ -358,7 +328,11 @@ def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_name_1(name: str, group: str, changes: Mapping[str, Any]) -> str:
     """Return a name without the bracket that version 1 put behind it for its changes."""
-    starts = [name.find(f"({shortened(key, group)}=") for key in changes if owner(key) == group]
+    starts = []
+    for key in changes:
+        section = key.split(".")[0]
+        if group == (section if section in NAMES else "setting"):
+            starts.append(name.find(f"({key.removeprefix(f'{group}.').removeprefix('mixer.')}="))
     return name[: min((start for start in starts if start > 0), default=None)]
 
 
@@ -387,11 +361,15 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
     for name in (*NAMES, "request_id"):
         if not getattr(record, name):
             yield f"{name} is empty"
-    if record.run_id != run_id_of(record.request_id, record.data_sha256):
+    if not re.fullmatch(r"[0-9a-f]{64}", record.data_sha256):
+        yield f"data_sha256 {record.data_sha256!r:.80} is not 64 hexadecimal digits"
+    if record.run_id != identity.run_id(record.request_id, record.data_sha256):
         yield f"run_id {record.run_id!r} does not fit request_id and data_sha256"
-    if record.request_id != request_id(record.names, record.changes, record.config, record.seed):
+    if record.request_id != identity.request_id(
+        record.names, record.changes, record.config, record.seed
+    ):
         yield f"request_id {record.request_id!r} does not fit names, changes, config and seed"
-    if record.config_sha256 != hash_of(identity_of(record.config)):
+    if record.config_sha256 != hash_of(without_targets(record.config)):
         yield f"config_sha256 {record.config_sha256!r} does not fit config"
     if (record.status == "completed") != (record.test is not None):
         yield f"it is {record.status} and has {'no' if record.test is None else 'a'} test result"

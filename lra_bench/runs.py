@@ -57,14 +57,14 @@ class RunFolder:
             self.names["setting"],
             self.names["task"],
             self.names["model"],
-            identity.run_id_of(self.request_id, data_sha256),
+            identity.run_id(self.request_id, data_sha256),
         )
 
     def checkpoint_path(self, data_sha256: str) -> Path:
         """Return where the checkpoint of this run on some data lies."""
         # Not below runs/: a checkpoint is of no use to anybody else.
         kind = ".forced" if self.forced else ""
-        name = f"{identity.run_id_of(self.request_id, data_sha256)}{kind}.pt"
+        name = f"{identity.run_id(self.request_id, data_sha256)}{kind}.pt"
         return self.results_dir / "checkpoints" / name
 
     @property

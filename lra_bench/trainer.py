@@ -230,7 +230,8 @@ def evaluate(
         interrupt.check()
         with _autocast(loader.device, precision):
             logits = model(batch)
-        for name, value in count(logits, batch, metrics).items():
+        counted = count(logits, batch, metrics, target=loader.spec.target)
+        for name, value in counted.items():
             sums[name] = sums[name] + value if name in sums else value
         num_examples += batch.size
         tracker.progress(Progress(what, num_examples, len(loader)))

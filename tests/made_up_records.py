@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lra_bench import identity
 from lra_bench import record as records
 from lra_bench.metrics import Evaluation
 from lra_bench.record import RunRecord
@@ -61,12 +62,12 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
     }
     if made["status"] != "completed":
         made = {"error": "the machine said no", **made, "test": None, "validation": None}
-    names = {group: made[group] for group in records.NAMES}
-    request = records.request_id(names, made["changes"], made["config"], seed)
+    names = {group: made[group] for group in identity.NAMES}
+    request = identity.request_id(names, made["changes"], made["config"], seed)
     fitting = {
         "request_id": request,
-        "run_id": records.run_id_of(request, made["data_sha256"]),
-        "config_sha256": records.hash_of(records.identity_of(made["config"])),
+        "run_id": identity.run_id(request, made["data_sha256"]),
+        "config_sha256": identity.hash_of(identity.without_targets(made["config"])),
         "metrics": records.measured(
             [made["ranking_metric"]], test=made["test"], validation=made["validation"]
         ),
