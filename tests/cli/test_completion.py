@@ -16,6 +16,7 @@ from argcomplete.finders import CompletionFinder
 from lra_bench.cli import main
 from lra_bench.cli.completion import answer
 from lra_bench.cli.main import make_parser
+from lra_bench.words import options
 
 
 class Finder(CompletionFinder):
@@ -50,7 +51,7 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench ls mod", ["models"]),
         (
             "lra-bench run task=",
-            [f"task={path.stem}" for path in sorted((paths.conf_dir() / "task").glob("*.yaml"))],
+            [f"task={name}" for name in options("task")],
         ),
         ("lra-bench run model=e", ["model=ernie_sparse"]),
         ("lra-bench run task=text setting=l", ["setting=lra2020"]),
