@@ -116,9 +116,13 @@ def compose(
     composing.refuse_sections_but({*RunConfig.model_fields, *GROUPS})
     composing.require("task", "model")
     standard, config, names = composing.compose(RunConfig.model_fields)
-    before = dict(_flatten({section: standard[section] for section in SECTIONS}))
-    config |= {section: _as_in_the_file(config[section], section, before) for section in SECTIONS}
-    checked = schema.check(config | {name: _expanded(config[name]) for name in PATHS})
+    before = dict(_flatten({name: standard[name] for name in SECTIONS if name in standard}))
+    for name in config:
+        if name in SECTIONS:
+            config[name] = _as_in_the_file(config[name], name, before)
+        elif name in PATHS:
+            config[name] = _expanded(config[name])
+    checked = schema.check(config)
     after = _flatten({section: _plain(getattr(checked, section)) for section in SECTIONS})
     changes = {key: value for key, value in after if key not in before or before[key] != value}
     return Request(
@@ -159,7 +163,7 @@ def files_of(request: Request, *, conf_dir: Path | None = None) -> dict[str, lis
         read = loader.compute_defaults_list(RUN, composing.naming, RunMode.RUN).defaults
     made: dict[str, list[str]] = {section: [] for section in (*SECTIONS, "tracker")}
     for entry in read:
-        name = f"{entry.config_path}.yaml"
+        name = Path(f"{entry.config_path}.yaml").as_posix()
         path = next(
             (folder / name for folder in (own, *further) if (folder / name).is_file()), None
         )

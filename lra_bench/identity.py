@@ -67,7 +67,7 @@ def labels(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, st
         changes: Options that differ from what the names stand for, by dotted key.
     """
     shown: dict[str, list[str]] = {name: [] for name in names}
-    for key, value in changes.items():
+    for key, value in sorted(changes.items()):
         section = key.split(".")[0]
         owner = section if section in shown else "setting"
         short = key.removeprefix(f"{owner}.").removeprefix("mixer.")

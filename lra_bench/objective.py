@@ -1,19 +1,21 @@
 """What a training step minimizes.
 
-Shapes: B batch, C classes.
+Shapes: B batch, C choices; dots stand for the answers of an example, of which there may be one (a
+class), two (a span) or one a position.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.classifier import SequenceClassifier
-from lra_bench.types import Batch
+from lra_bench.heads import TaskModel
+from lra_bench.types import IGNORED, Batch
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Loss:
 
 
 class Objective(ABC):
-    """Contract of an objective. Evaluation never uses it: it is accuracy and cross entropy."""
+    """Contract of an objective. Evaluation never uses it; see `lra_bench.heads.count`."""
 
     # What a step costs, in passes through the encoder; the record and the tables state it.
     passes_per_step: ClassVar[int] = 1
 
     @abstractmethod
-    def __call__(self, classifier: SequenceClassifier, batch: Batch) -> Loss:
-        """Return the mean loss over the examples of a batch."""
+    def __call__(self, model: TaskModel, batch: Batch) -> Loss:
+        """Return the mean loss over the answers of a batch."""
 
     def check(self, topologies: tuple[str, ...]) -> None:  # noqa: B027 - an optional part of the contract
         """Refuse an encoder that this objective cannot train.
@@ -51,11 +53,12 @@ class Objective(ABC):
 
 
 class CrossEntropy(Objective):
-    """Mean cross entropy."""
+    """Mean cross entropy of the answers."""
 
-    def __call__(self, classifier: SequenceClassifier, batch: Batch) -> Loss:
+    def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
-        loss = F.cross_entropy(classifier(batch), batch.targets)
+        logits = model(batch).flatten(0, -2)
+        loss = _mean(F.cross_entropy, logits, batch.targets)
         return Loss(loss, {"cross_entropy": loss.detach()})
 
 
@@ -72,7 +75,7 @@ class SelfAttentionRegularization(Objective):
 
     Source: arXiv 2203.12276, "self-attention regularization", which minimizes the distance
     between Transformers of different attention topologies; the symmetric Kullback-Leibler
-    divergence of the class probabilities is the choice made here.
+    divergence of the probabilities, averaged over the answers, is the choice made here.
     """
 
     passes_per_step: ClassVar[int] = 2
@@ -96,17 +99,35 @@ class SelfAttentionRegularization(Objective):
                 f"choose from {', '.join(topologies)}"
             )
 
-    def __call__(self, classifier: SequenceClassifier, batch: Batch) -> Loss:
+    def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
-        first_BC = F.log_softmax(classifier(batch), dim=-1)
-        second_BC = F.log_softmax(classifier(batch, topology=self.topology), dim=-1)
-        cross_entropy = (
-            F.nll_loss(first_BC, batch.targets) + F.nll_loss(second_BC, batch.targets)
-        ) / 2
+        targets = batch.targets
+        first = F.log_softmax(model(batch), dim=-1).flatten(0, -2)
+        second = F.log_softmax(model(batch, topology=self.topology), dim=-1).flatten(0, -2)
+        cross_entropy = (_mean(F.nll_loss, first, targets) + _mean(F.nll_loss, second, targets)) / 2
         # The sum of both directions is the sum of (p1 - p2) * (log p1 - log p2).
-        difference_BC = first_BC - second_BC
-        divergence = ((first_BC.exp() - second_BC.exp()) * difference_BC).sum(-1).mean() / 2
+        both_ways = ((first.exp() - second.exp()) * (first - second)).sum(-1)
+        if targets.ndim > 1:
+            is_asked = targets.flatten() != IGNORED
+            divergence = (both_ways * is_asked).sum() / is_asked.sum().clamp(min=1) / 2
+        else:
+            divergence = both_ways.mean() / 2
         return Loss(
             cross_entropy + self.alpha * divergence,
             {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
         )
+
+
+def _mean(loss: Callable[..., Tensor], scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of a loss over the answers that are asked for; 0 if none is.
+
+    Args:
+        loss: Of PyTorch, with a target that it leaves out.
+        scores: One row an answer, (..., C) with the other dimensions flattened.
+        targets: As in a batch.
+    """
+    if targets.ndim == 1:
+        return loss(scores, targets)
+    num_asked = (targets != IGNORED).sum().clamp(min=1)
+    total = loss(scores, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / num_asked

@@ -7,15 +7,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from lra_bench.schema import Decay, ScheduleName, TrainConfig
+
 Schedule = Callable[[int], float]
-ScheduleName = Literal["rsqrt", "cosine", "epoch_cosine", "one_cycle", "constant"]
-SCHEDULES: tuple[ScheduleName, ...] = ("rsqrt", "cosine", "epoch_cosine", "one_cycle", "constant")
-Decay = Literal["all", "matrices"]
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+
+
+class Optimization:
+    """The optimizer with its schedule and its clipping: all that an update does to the weights.
+
+    Args:
+        module: Its parameters are optimized.
+        config: Rates, decay and clipping; the length of the training.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(self, module: nn.Module, config: TrainConfig) -> None:
+        self.schedule = make_schedule(
+            config.schedule,
+            learning_rate=config.learning_rate,
+            num_warmup_steps=config.num_warmup_steps,
+            num_steps=config.num_steps,
+        )
+        self.parameters = list(module.parameters())
+        self.max_grad_norm = config.max_grad_norm
+        self.optimizer = make_optimizer(
+            module,
+            weight_decay=config.weight_decay,
+            decay=config.decay,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+        )
+
+    def step(self, loss: Tensor, step: int) -> None:
+        """Make an update, without waiting for the device.
+
+        Args:
+            loss: What is minimized, a scalar.
+            step: Updates made before this one.
+        """
+        set_learning_rate(self.optimizer, self.schedule(step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.optimizer.step()
 
 
 def make_schedule(

@@ -146,7 +146,7 @@ class RunRecord:
     @property
     def labels(self) -> dict[str, str]:
         """The names with what was changed about them, the same in whatever order it was."""
-        return identity.labels(self.names, dict(sorted(self.changes.items())))
+        return identity.labels(self.names, self.changes)
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:

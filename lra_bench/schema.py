@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lra_bench.errors import UserError
+from lra_bench.identity import NAMES
 
 Positions = Literal["learned", "sinusoidal"]
 Pooling = Literal["cls", "first", "mean", "max"]
@@ -152,7 +153,7 @@ class RunConfig(Section):
 
 
 # The groups whose files give a run its names; tracker is one too, but changes no number.
-NAMED_GROUPS = ("setting", "task", "model", "objective")
+NAMED_GROUPS = NAMES
 GROUPS = (*NAMED_GROUPS, "tracker")
 # The options that hold a folder.
 PATHS = ("data_dir", "cache_dir", "results_dir")

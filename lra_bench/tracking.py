@@ -1,23 +1,19 @@
-"""Telling somebody how a run goes: nobody, the console, or wandb.
+"""Telling somebody how a run goes: the contract, nobody, several at once, or wandb.
 
 A tracker only watches. The record is the truth, and what a tracker shows is a copy of it.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
-Metrics = dict[str, float]
+from lra_bench.errors import UserError
 
-# A line a minute where the output is no terminal: enough to see life in a log file.
-_SECONDS_BETWEEN_LINES = 60.0
-_SECONDS_BETWEEN_REFRESHES = 0.25
+if TYPE_CHECKING:
+    from lra_bench.types import Progress
 
 
 @dataclass(frozen=True)
@@ -31,32 +27,42 @@ class RunInfo:
         tags: Names to filter by.
         config: The resolved configuration.
         directory: Folder for files of the tracker's own.
+        curve: What was logged before an interruption, a row an evaluation, each with its
+            ``step``; a tracker that keeps a curve must hold these rows, too.
+        attempt: Tells a forced repetition, which may give other numbers, from the run itself; the
+            same again when the repetition goes on after an interruption. None for the run itself.
     """
 
     run_id: str
     title: str
     group: str
     tags: Sequence[str]
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     directory: Path
+    curve: Sequence[Mapping[str, float]] = ()
+    attempt: str | None = None
 
 
 class Tracker:
     """Contract of a tracker; this one does nothing."""
 
     def start(self, info: RunInfo) -> None:
-        """Begin to follow a run."""
+        """Begin to follow a run, or follow one further that was interrupted.
 
-    def progress(self, what: str, done: int, total: int, seconds_left: float | None) -> None:
-        """Notice that ``done`` of ``total`` units of ``what`` are done; called often."""
+        Raises:
+            UserError: It cannot; the text says what to do.
+        """
 
-    def log(self, metrics: Metrics, *, step: int) -> None:
+    def progress(self, progress: Progress) -> None:
+        """Notice how far some work is; called often."""
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Take numbers measured after ``step`` updates."""
 
     def message(self, text: str) -> None:
         """Take a line for people."""
 
-    def finish(self, summary: dict[str, Any], *, failed: bool) -> None:
+    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
         """End with the record of the run."""
 
 
@@ -71,12 +77,12 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.start(info)
 
-    def progress(self, what: str, done: int, total: int, seconds_left: float | None) -> None:
+    def progress(self, progress: Progress) -> None:
         """See `Tracker`."""
         for tracker in self.trackers:
-            tracker.progress(what, done, total, seconds_left)
+            tracker.progress(progress)
 
-    def log(self, metrics: Metrics, *, step: int) -> None:
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """See `Tracker`."""
         for tracker in self.trackers:
             tracker.log(metrics, step=step)
@@ -86,66 +92,10 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.message(text)
 
-    def finish(self, summary: dict[str, Any], *, failed: bool) -> None:
+    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
         """See `Tracker`."""
         for tracker in self.trackers:
             tracker.finish(summary, failed=failed)
-
-
-class ConsoleTracker(Tracker):
-    """One line that moves on a terminal, now and then a line elsewhere; all on stderr.
-
-    Args:
-        stream: Where to write; stderr if None.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = sys.stderr if stream is None else stream
-        self.moving = self.stream.isatty()
-        self.shown_at = time.monotonic()
-        self.width = 0
-
-    def start(self, info: RunInfo) -> None:
-        """See `Tracker`."""
-        self.message(info.title)
-        self.shown_at = time.monotonic()
-
-    def progress(self, what: str, done: int, total: int, seconds_left: float | None) -> None:
-        """See `Tracker`."""
-        now = time.monotonic()
-        pause = _SECONDS_BETWEEN_REFRESHES if self.moving else _SECONDS_BETWEEN_LINES
-        if now - self.shown_at < pause and not (self.moving and done == total):
-            return
-        self.shown_at = now
-        left = "" if seconds_left is None else f", {duration(seconds_left)} left"
-        line = f"  {what} {done:,}/{total:,} ({done / max(total, 1):.0%}){left}"
-        if self.moving:
-            self._write("\r" + line.ljust(self.width))
-            self.width = len(line)
-        else:
-            self._write(f"{line}\n")
-
-    def log(self, metrics: Metrics, *, step: int) -> None:
-        """See `Tracker`."""
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.message(f"  step {step:,}: {numbers}")
-
-    def message(self, text: str) -> None:
-        """See `Tracker`."""
-        self.clear()
-        self._write(f"{text}\n")
-
-    def clear(self) -> None:
-        """Erase the line that moves, before something else is printed."""
-        if self.width:
-            self._write("\r" + " " * self.width + "\r")
-            self.width = 0
-
-    def _write(self, text: str) -> None:
-        # A terminal that has gone, or a closed pipe, must not end a run of hours.
-        with suppress(OSError, ValueError):
-            self.stream.write(text)
-            self.stream.flush()
 
 
 class WandbTracker(Tracker):
@@ -169,12 +119,14 @@ class WandbTracker(Tracker):
         self.project = project
         self.entity = entity
         self.run: Any = None
+        # Rows up to this step are on the server already.
+        self.mirrored_step = 0
 
     def start(self, info: RunInfo) -> None:
         """See `Tracker`.
 
         Raises:
-            ValueError: wandb refuses, for example for want of an account or a network.
+            UserError: wandb refuses, for example for want of an account or a network.
         """
         import wandb  # Half a second that only those pay who asked for it.
 
@@ -185,36 +137,37 @@ class WandbTracker(Tracker):
                 project=self.project,
                 entity=self.entity,
                 dir=str(info.directory),
-                id=info.run_id,
+                # A repetition is a run of its own: mixed with the first, neither could be read.
+                id=info.run_id if info.attempt is None else f"{info.run_id}-{info.attempt}",
                 name=info.title,
                 group=info.group,
                 job_type="train",
                 tags=list(info.tags),
-                config=info.config,
+                config=dict(info.config),
                 resume="allow",
                 settings=wandb.Settings(silent=True),
             )
         except wandb.errors.Error as error:
-            raise ValueError(f"wandb: {error}; tracker.mode=offline needs no account") from error
+            raise UserError(f"wandb: {error}; tracker.mode=offline needs no account") from error
         self.run.define_metric("*", step_metric="step")
+        # Each part of an interrupted run that was offline has a folder of its own and the same id,
+        # and of those the one sent last is kept: it must hold the whole curve. A server that has
+        # the run goes on after the last row that it knows.
+        self.mirrored_step = self.run.summary.get("step", 0) if self.run.resumed else 0
+        for row in info.curve:
+            self._log(row)
 
-    def log(self, metrics: Metrics, *, step: int) -> None:
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """See `Tracker`."""
-        self.run.log({**metrics, "step": step})
+        self._log({**metrics, "step": step})
 
-    def finish(self, summary: dict[str, Any], *, failed: bool) -> None:
+    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
         """See `Tracker`."""
         if self.run is not None:
-            self.run.summary.update(summary)
+            self.run.summary.update(dict(summary))
             self.run.finish(exit_code=int(failed))
             self.run = None
 
-
-def duration(seconds: float) -> str:
-    """Return a duration as people write it, for example 3m 20s."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    def _log(self, row: Mapping[str, float]) -> None:
+        if row["step"] > self.mirrored_step:
+            self.run.log(dict(row))

@@ -7,17 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from lra_bench.config import Composed, compose
-from lra_bench.paths import conf_dir
+# Before torch: the package settles how threads wait.
+from lra_bench.compose import Request, compose
 
 # The tests must not find what the person who runs them has prepared.
 for name in ("LRA_BENCH_CACHE", "WANDB_MODE", "WANDB_API_KEY"):
     os.environ.pop(name, None)
-torch.set_num_threads(1)
 
-Compose = Callable[..., Composed]
+Compose = Callable[..., Request]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests run side by side, one on each core."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +36,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smoke(cache_dir: Path, tmp_path: Path) -> Compose:
     """Return a function that composes a run of seconds on ListOps."""
 
-    def composing(*words: str, model: str = "transformer") -> Composed:
+    def composing(*words: str, model: str = "transformer") -> Request:
         return compose(
             [
                 "task=listops",
@@ -40,8 +46,7 @@ def smoke(cache_dir: Path, tmp_path: Path) -> Compose:
                 f"results_dir={tmp_path / 'results'}",
                 "quiet=true",
                 *words,
-            ],
-            conf_dir=conf_dir(),
+            ]
         )
 
     return composing

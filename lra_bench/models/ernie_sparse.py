@@ -7,35 +7,131 @@ another (global step). What a representative has gathered comes back to the toke
 step of the next layer; the last layer has no global step, since no layer would read it. The cost
 grows with L * (window) + (L / W)^2 instead of L^2.
 
-Shapes: B batch, L length, D width, H heads, K head width, N blocks, W block size, R
-representatives a block, G global tokens, S keys that a query sees.
+Shapes: B batch, L length, D width, H heads, Q all heads, E queries, keys and values side by side
+(3 * Q), N blocks, W block size, R representatives a block, M rows a block (R + W), O
+representatives of all blocks (N * R), G global tokens, S keys that a query sees.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import (
+from lra_bench.models.attention import (
     HIDDEN,
+    attend,
+    key_bias,
+    merge_heads,
+    split_heads,
+    windows_of,
+)
+from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
+from lra_bench.models.layers import (
     Dropout,
     Embedding,
-    EncoderSpec,
     FeedForward,
     Projections,
-    SequenceEncoder,
-    key_bias,
     layer_norm,
-    positions,
+    position_table,
 )
 
 Context = Literal["representatives", "global_tokens", "none"]
+
+
+def window_attention(
+    qkv_BNME: Tensor,
+    shared_BGE: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    num_heads: int,
+    num_own: int,
+    radius: int,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Let the rows of each block look at their context rows and at the tokens around the block.
+
+    Args:
+        qkv_BNME: Of the rows of each block: ``num_own`` context rows, then its tokens. Side by
+            side, so that the windows are cut from one tensor and their gradients added in one.
+        shared_BGE: Of global tokens, which all rows see; None if there are none.
+        bias: From `window_bias`.
+        num_heads: Number of heads (H).
+        num_own: Context rows of a block (R).
+        radius: Blocks on either side that are seen.
+        dropout_p: Probability on the weights.
+
+    Returns:
+        (B, N, M, Q).
+    """
+    batch, num_blocks = qkv_BNME.shape[:2]
+    query, key, value = windows_of(qkv_BNME, num_own, radius)
+    if shared_BGE is not None:
+        shared = shared_BGE[:, None].expand(-1, num_blocks, -1, -1).chunk(3, -1)
+        key = torch.cat((shared[1], key), dim=2)
+        value = torch.cat((shared[2], value), dim=2)
+        bias = None if bias is None else F.pad(bias, (shared_BGE.shape[1], 0))
+    query, key, value = (split_heads(rows.flatten(0, 1), num_heads) for rows in (query, key, value))
+    mixed_BNMQ: Tensor = merge_heads(attend(query, key, value, bias, dropout_p)).unflatten(
+        0, (batch, num_blocks)
+    )
+    return mixed_BNMQ
+
+
+def window_bias(mask_BNW: Tensor | None, num_own: int, radius: int, like: Tensor) -> Tensor:
+    """Return what hides padding, and what lies beyond the ends, from the windows of the blocks.
+
+    Args:
+        mask_BNW: True at real tokens; None if all are real.
+        num_own: Context rows of a block (R).
+        radius: Blocks on either side that are seen.
+        like: The rows of the blocks, (B, N, M, D).
+
+    Returns:
+        (B * N, 1, 1, S), to be added to the scores.
+    """
+    batch, num_blocks, num_rows, _ = like.shape
+    seen_BNW = mask_BNW
+    if seen_BNW is None:
+        # The same for all examples; expanding it below costs no memory.
+        ones = (1, num_blocks, num_rows - num_own)
+        seen_BNW = torch.ones(ones, dtype=torch.bool, device=like.device)
+    # Beyond either end of the sequence there are only blocks that nobody sees.
+    beyond = F.pad(seen_BNW, (0, 0, radius, radius))
+    around = [beyond[:, first : first + num_blocks] for first in range(2 * radius + 1)]
+    own = seen_BNW.new_ones((seen_BNW.shape[0], num_blocks, num_own))
+    seen_BNS = torch.cat((own, *around), dim=2)
+    bias_BNS = torch.zeros(seen_BNS.shape, dtype=like.dtype, device=like.device)
+    bias_BNS = bias_BNS.masked_fill_(~seen_BNS, HIDDEN)
+    return bias_BNS.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
+
+
+def full_attention(
+    query_BXQ: Tensor,
+    qkv_BXE: Tensor,
+    bias: Tensor | None = None,
+    *,
+    num_heads: int,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Let some rows look at all rows.
+
+    Args:
+        query_BXQ: Queries of those that look.
+        qkv_BXE: Of those that are looked at; their queries are not used.
+        bias: Hides some of them, (B, 1, 1, S).
+        num_heads: Number of heads (H).
+        dropout_p: Probability on the weights.
+
+    Returns:
+        (B, X, Q), X those that look.
+    """
+    _, key, value = qkv_BXE.chunk(3, -1)
+    query, key, value = (split_heads(rows, num_heads) for rows in (query_BXQ, key, value))
+    return merge_heads(attend(query, key, value, bias, dropout_p))
 
 
 class ErnieSparseEncoder(SequenceEncoder):
@@ -63,7 +159,7 @@ class ErnieSparseEncoder(SequenceEncoder):
     here; all but the order can be varied by the options above.
     """
 
-    topologies: ClassVar[tuple[str, ...]] = ("shifted", "wide", "dense", "no_representatives")
+    topologies = ("shifted", "wide", "dense", "no_representatives")
 
     def __init__(
         self,
@@ -81,6 +177,8 @@ class ErnieSparseEncoder(SequenceEncoder):
                 f"block_size={block_size} and num_representatives={num_representatives} must be "
                 f"at least 1, window_radius={window_radius} at least 0"
             )
+        self.width = spec.width
+        self.num_heads = spec.num_heads
         self.block_size = block_size
         self.window_radius = window_radius
         self.context = context
@@ -89,7 +187,7 @@ class ErnieSparseEncoder(SequenceEncoder):
             self.representatives = nn.Parameter(torch.randn(num_representatives, spec.width))
         if context == "representatives":
             # One more than the blocks of the longest sequence: a shifted grid needs it.
-            self.block_positions = positions(spec, math.ceil(spec.max_length / block_size) + 1)
+            self.block_positions = position_table(spec, math.ceil(spec.max_length / block_size) + 1)
         self.layers = nn.ModuleList(
             _Layer(
                 spec,
@@ -104,20 +202,8 @@ class ErnieSparseEncoder(SequenceEncoder):
     def forward(
         self, tokens_BL: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
     ) -> Tensor:
-        """See `SequenceEncoder.forward`.
-
-        Args:
-            tokens_BL: Token ids.
-            mask_BL: True at real tokens; None if all are real.
-            topology: One of `topologies`, or None for the encoder's own.
-
-        Raises:
-            ValueError: The topology is unknown.
-        """
-        if topology is not None and topology not in self.topologies:
-            raise ValueError(
-                f"unknown topology {topology!r}; choose from {', '.join(self.topologies)}"
-            )
+        """See `SequenceEncoder.forward`."""
+        self.check_topology(topology)
         length = tokens_BL.shape[1]
         lead = self.block_size // 2 if topology == "shifted" else 0
         tail = -(lead + length) % self.block_size
@@ -131,11 +217,9 @@ class ErnieSparseEncoder(SequenceEncoder):
         context = "none" if topology == "no_representatives" else self.context
         rows_BNMD, shared_BGD = self._with_context(x_BNWD, context)
         num_own = rows_BNMD.shape[2] - self.block_size
-        if topology == "dense":
-            view: _View = _Everything(mask_BL, num_own, self.block_size, rows_BNMD)
-        else:
-            radius = self.window_radius + (topology == "wide")
-            view = _Window(mask_BL, num_own, self.block_size, rows_BNMD, radius)
+        radius = None if topology == "dense" else self.window_radius + (topology == "wide")
+        mask_BNW = None if mask_BL is None else mask_BL.unflatten(1, (-1, self.block_size))
+        view = _View(self.num_heads, num_own, radius, rows_BNMD, mask_BNW)
         for layer in self.layers:
             rows_BNMD, shared_BGD = layer(rows_BNMD, shared_BGD, view)
         states_BLD: Tensor = self.norm(rows_BNMD[:, :, num_own:].flatten(1, 2))
@@ -180,220 +264,94 @@ class _Layer(nn.Module):
         dropout_p = self.attention_dropout if self.training else 0.0
         qkv = self.local.qkv(self.local_norm(rows_BNMD))
         if shared_BGD is None:
-            rows_BNMD = rows_BNMD + self.dropout(view.local(self.local, qkv, None, dropout_p))
+            mixed = self.local.out(view.local(qkv, None, dropout_p))
+            rows_BNMD = rows_BNMD + self.dropout(mixed)
         else:
             shared_qkv = self.local.qkv(self.local_norm(shared_BGD))
-            gathered = view.gather(self.local, qkv, shared_qkv, dropout_p)
-            mixed = view.local(self.local, qkv, shared_qkv, dropout_p)
+            gathered = self.local.out(view.gather(qkv, shared_qkv, dropout_p))
+            mixed = self.local.out(view.local(qkv, shared_qkv, dropout_p))
             rows_BNMD = rows_BNMD + self.dropout(mixed)
             shared_BGD = self.feed_forward(shared_BGD + self.dropout(gathered))
         if self.is_global and view.num_own:
             own = rows_BNMD[:, :, : view.num_own].flatten(1, 2)
             qkv = self.across.qkv(self.global_norm(own))
-            own = own + self.dropout(view.across(self.across, qkv, dropout_p))
+            own = own + self.dropout(self.across.out(view.across(qkv, dropout_p)))
             own = own.unflatten(1, (-1, view.num_own))
             rows_BNMD = torch.cat((own, rows_BNMD[:, :, view.num_own :]), dim=2)
         return self.feed_forward(rows_BNMD), shared_BGD
 
 
-class _View(ABC):
+class _View:
     """Who sees whom; made once a forward pass, used by all layers.
 
     Args:
-        mask_BL: True at real tokens, padded to whole blocks; None if all are real.
+        num_heads: Number of heads (H).
         num_own: Representatives a block (R).
-        block_size: Tokens a block (W).
-        like: A tensor of the wanted type, device and batch, (B, N, M, D).
+        radius: Blocks on either side that a block sees; None if every row sees every row.
+        like: The rows of the blocks, (B, N, M, D).
+        mask_BNW: True at real tokens; None if all are real.
     """
-
-    def __init__(self, mask_BL: Tensor | None, num_own: int, block_size: int, like: Tensor) -> None:
-        self.num_own = num_own
-        self.mask_BNW = None if mask_BL is None else mask_BL.unflatten(1, (-1, block_size))
-        self.all_rows = self._all_rows_bias(like)
-        self.across_bias = None
-        if self.mask_BNW is not None and num_own:
-            # A block of padding alone has representatives, but nobody listens to them.
-            occupied_BN = self.mask_BNW.any(dim=2).repeat_interleave(num_own, dim=1)
-            self.across_bias = key_bias(occupied_BN, like.dtype)
-
-    def _all_rows_bias(self, like: Tensor) -> Tensor | None:
-        """Return what hides padding from one who sees all rows of all blocks, (B, 1, 1, N * M)."""
-        if self.mask_BNW is None:
-            return None
-        own_BNR = self.mask_BNW.any(dim=2, keepdim=True).expand(-1, -1, self.num_own)
-        return key_bias(torch.cat((own_BNR, self.mask_BNW), dim=2).flatten(1), like.dtype)
-
-    @abstractmethod
-    def local(
-        self, to: Projections, qkv_BNMQ: Tensor, shared_BGQ: Tensor | None, dropout_p: float
-    ) -> Tensor:
-        """Let the rows of each block look around; returns (B, N, M, D)."""
-
-    def gather(
-        self, to: Projections, qkv_BNMQ: Tensor, shared_BGQ: Tensor, dropout_p: float
-    ) -> Tensor:
-        """Let the global tokens look at everything; returns (B, G, D)."""
-        num_shared = shared_BGQ.shape[1]
-        everything = torch.cat((shared_BGQ, qkv_BNMQ.flatten(1, 2)), dim=1)
-        bias = None if self.all_rows is None else F.pad(self.all_rows, (num_shared, 0))
-        query, key, value = map(to.heads, everything.chunk(3, -1))
-        return _attend(to, query[:, :, :num_shared], key, value, bias, dropout_p)
-
-    def across(self, to: Projections, qkv_BOQ: Tensor, dropout_p: float) -> Tensor:
-        """Let all representatives look at one another; returns (B, N * R, D)."""
-        query, key, value = map(to.heads, qkv_BOQ.chunk(3, -1))
-        return _attend(to, query, key, value, self.across_bias, dropout_p)
-
-
-class _Window(_View):
-    """A block sees itself, ``radius`` blocks on either side, and the context rows."""
 
     def __init__(
         self,
-        mask_BL: Tensor | None,
+        num_heads: int,
         num_own: int,
-        block_size: int,
+        radius: int | None,
         like: Tensor,
-        radius: int,
+        mask_BNW: Tensor | None,
     ) -> None:
-        super().__init__(mask_BL, num_own, block_size, like)
+        self.num_heads = num_heads
+        self.num_own = num_own
         self.radius = radius
-        batch, num_blocks = like.shape[:2]
-        seen_BNW = self.mask_BNW
-        if seen_BNW is None:
-            seen_BNW = torch.ones((1, num_blocks, block_size), dtype=torch.bool, device=like.device)
-        # Beyond either end of the sequence there are only blocks that nobody sees.
-        beyond = F.pad(seen_BNW, (0, 0, radius, radius))
-        around = [beyond[:, at : at + num_blocks] for at in range(2 * radius + 1)]
-        own = seen_BNW.new_ones((seen_BNW.shape[0], num_blocks, num_own))
-        seen_BNS = torch.cat((own, *around), dim=2)
-        bias = torch.zeros(seen_BNS.shape, dtype=like.dtype, device=like.device)
-        bias = bias.masked_fill_(~seen_BNS, HIDDEN)
-        self.bias = bias.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
+        self.window_bias = None
+        self.all_rows_bias = None
+        self.across_bias = None
+        if radius is not None:
+            self.window_bias = window_bias(mask_BNW, num_own, radius, like)
+        if mask_BNW is not None:
+            # A block of padding alone has representatives, but nobody listens to them.
+            occupied_BNR = mask_BNW.any(dim=2, keepdim=True).expand(-1, -1, num_own)
+            rows_BNM = torch.cat((occupied_BNR, mask_BNW), dim=2)
+            self.all_rows_bias = key_bias(rows_BNM.flatten(1), like.dtype)
+            if num_own:
+                self.across_bias = key_bias(occupied_BNR.flatten(1), like.dtype)
 
-    def local(
-        self, to: Projections, qkv_BNMQ: Tensor, shared_BGQ: Tensor | None, dropout_p: float
-    ) -> Tensor:
-        batch, num_blocks = qkv_BNMQ.shape[:2]
-        query, key, value = windows_of(qkv_BNMQ, self.num_own, self.radius)
-        bias = self.bias
-        if shared_BGQ is not None:
-            shared = shared_BGQ[:, None].expand(-1, num_blocks, -1, -1).chunk(3, -1)
-            key = torch.cat((shared[1], key), dim=2)
-            value = torch.cat((shared[2], value), dim=2)
-            bias = F.pad(bias, (shared_BGQ.shape[1], 0))
-        query, key, value = (to.heads(rows.flatten(0, 1)) for rows in (query, key, value))
-        mixed = _attend(to, query, key, value, bias, dropout_p)
-        states_BNMD: Tensor = mixed.unflatten(0, (batch, num_blocks))
-        return states_BNMD
-
-
-class _Everything(_View):
-    """Every row sees every row; the dense topology."""
-
-    def local(
-        self, to: Projections, qkv_BNMQ: Tensor, shared_BGQ: Tensor | None, dropout_p: float
-    ) -> Tensor:
-        num_blocks = qkv_BNMQ.shape[1]
-        flat = qkv_BNMQ.flatten(1, 2)
-        query = to.heads(flat[..., : to.qkv_width])
-        bias = self.all_rows
-        if shared_BGQ is not None:
-            flat = torch.cat((shared_BGQ, flat), dim=1)
-            bias = None if bias is None else F.pad(bias, (shared_BGQ.shape[1], 0))
-        key, value = map(to.heads, flat[..., to.qkv_width :].chunk(2, -1))
-        mixed = _attend(to, query, key, value, bias, dropout_p)
-        states_BNMD: Tensor = mixed.unflatten(1, (num_blocks, -1))
-        return states_BNMD
-
-
-def _attend(
-    to: Projections,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    dropout_p: float,
-) -> Tensor:
-    """Attend by PyTorch's fused kernel, (..., H, queries, K), merge heads and project."""
-    if bias is not None:
-        # The kernel wants the shape of the scores; a dimension of stride 0 costs no memory.
-        bias = bias.expand(-1, -1, query.shape[-2], -1)
-    return to.merge(
-        F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout_p)
-    )
-
-
-def windows_of(qkv_BNME: Tensor, num_own: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, and keys and values of all that the rows of a block see.
-
-    Args:
-        qkv_BNME: Queries, keys and values side by side (E = 3 * Q) of the rows of each block:
-            ``num_own`` context rows, then its tokens.
-        num_own: Context rows of a block (R).
-        radius: Blocks on either side.
-
-    Returns:
-        Queries (B, N, M, Q); keys and values (B, N, R + (2 * radius + 1) * W, Q): the block's own
-        context rows, then the blocks around it from left to right, zeros beyond the ends.
-    """
-    query, key, value = _Windows.apply(qkv_BNME, num_own, radius)  # type: ignore[no-untyped-call]
-    return query, key, value
-
-
-class _Windows(torch.autograd.Function):
-    # Slicing, padding and concatenating say the same; their backward passes write a tensor of
-    # zeros for every slice. Here each gradient is added once where it belongs.
-
-    @staticmethod
-    def forward(
-        ctx: Any, qkv_BNME: Tensor, num_own: int, radius: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, num_blocks, num_rows, _ = qkv_BNME.shape
-        size = num_rows - num_own
-        ctx.layout = (num_own, radius, size)
-        query, *others = qkv_BNME.chunk(3, dim=-1)
-        windows = []
-        for rows in others:
-            window = rows.new_empty(
-                (batch, num_blocks, num_own + (2 * radius + 1) * size, rows.shape[-1])
+    def local(self, qkv_BNME: Tensor, shared_BGE: Tensor | None, dropout_p: float) -> Tensor:
+        """Let the rows of each block look around; returns (B, N, M, Q)."""
+        if self.radius is not None:
+            return window_attention(
+                qkv_BNME,
+                shared_BGE,
+                self.window_bias,
+                num_heads=self.num_heads,
+                num_own=self.num_own,
+                radius=self.radius,
+                dropout_p=dropout_p,
             )
-            window[:, :, :num_own] = rows[:, :, :num_own]
-            for part, here, there in _shifts(window, num_own, radius, size):
-                part[:, here] = rows[:, there, num_own:]
-                part[:, : here.start] = 0
-                part[:, here.stop :] = 0
-            windows.append(window)
-        return query.clone(), windows[0], windows[1]
+        num_blocks = qkv_BNME.shape[1]
+        rows_BXE = qkv_BNME.flatten(1, 2)
+        mixed = self._all(rows_BXE, rows_BXE, shared_BGE, dropout_p)
+        mixed_BNMQ: Tensor = mixed.unflatten(1, (num_blocks, -1))
+        return mixed_BNMQ
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        num_own, radius, size = ctx.layout
-        grad_query, *others = grads
-        batch, num_blocks, num_rows, width = grad_query.shape
-        grad_qkv = grad_query.new_empty((batch, num_blocks, num_rows, 3 * width))
-        into_query, *into_others = grad_qkv.chunk(3, dim=-1)
-        into_query.copy_(grad_query)
-        for into, grad in zip(into_others, others, strict=True):
-            into[:, :, :num_own] = grad[:, :, :num_own]
-            own = num_own + radius * size
-            into[:, :, num_own:] = grad[:, :, own : own + size]
-            for part, here, there in _shifts(grad, num_own, radius, size):
-                if here != there:
-                    into[:, there, num_own:] += part[:, here]
-        return grad_qkv, None, None
+    def gather(self, qkv_BNME: Tensor, shared_BGE: Tensor, dropout_p: float) -> Tensor:
+        """Let the global tokens look at everything; returns (B, G, Q)."""
+        return self._all(shared_BGE, qkv_BNME.flatten(1, 2), shared_BGE, dropout_p)
 
-
-def _shifts(
-    windows: Tensor, num_own: int, radius: int, size: int
-) -> Iterator[tuple[Tensor, slice, slice]]:
-    """Yield each part of the windows, the blocks that have it and the blocks that it shows."""
-    num_blocks = windows.shape[1]
-    for number, shift in enumerate(range(-radius, radius + 1)):
-        first = num_own + number * size
-        low, high = max(0, -shift), max(0, -shift, min(num_blocks, num_blocks - shift))
-        yield (
-            windows[:, :, first : first + size],
-            slice(low, high),
-            slice(low + shift, high + shift),
+    def across(self, qkv_BOE: Tensor, dropout_p: float) -> Tensor:
+        """Let all representatives look at one another; returns (B, O, Q)."""
+        query = qkv_BOE.chunk(3, -1)[0]
+        return full_attention(
+            query, qkv_BOE, self.across_bias, num_heads=self.num_heads, dropout_p=dropout_p
         )
+
+    def _all(
+        self, looking_BXE: Tensor, rows_BXE: Tensor, shared_BGE: Tensor | None, dropout_p: float
+    ) -> Tensor:
+        """Let some rows look at all rows and at the global tokens."""
+        bias = self.all_rows_bias
+        if shared_BGE is not None:
+            rows_BXE = torch.cat((shared_BGE, rows_BXE), dim=1)
+            bias = None if bias is None else F.pad(bias, (shared_BGE.shape[1], 0))
+        query = looking_BXE.chunk(3, -1)[0]
+        return full_attention(query, rows_BXE, bias, num_heads=self.num_heads, dropout_p=dropout_p)

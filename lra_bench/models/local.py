@@ -1,6 +1,6 @@
 """Block-local attention: a position sees the positions of its own block.
 
-Shapes: B batch, L length, D width, N blocks, W block size.
+Shapes: B batch, L length, D width, H heads, K head width, N blocks, W block size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,60 @@ from typing import TYPE_CHECKING, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.models.encoder import EncoderSpec, Mixer, Projections, key_bias
+from lra_bench.models.attention import attend, key_bias, split_qkv
+from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.layers import Projections
+
+Layout = Literal["contiguous", "strided"]
+
+
+def local_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask_BL: Tensor | None = None,
+    *,
+    block_size: int,
+    layout: Layout = "contiguous",
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Let every position look at the real ones of its own block.
+
+    Args:
+        query: (B, H, L, K), whole blocks: L = N * W.
+        key: (B, H, L, K).
+        value: (B, H, L, K).
+        mask_BL: True at real tokens; None if all are real.
+        block_size: Positions a block (W).
+        layout: See `LocalAttention`.
+        dropout_p: Probability on the weights.
+
+    Returns:
+        (B, H, L, K).
+    """
+    batch = len(query)
+    bias = None
+    if mask_BL is not None:
+        bias = key_bias(_blocks(mask_BL, block_size, layout), query.dtype)
+    query, key, value = (
+        _blocks(rows.transpose(1, 2), block_size, layout).transpose(1, 2)
+        for rows in (query, key, value)
+    )
+    mixed = attend(query, key, value, bias, dropout_p).transpose(1, 2).unflatten(0, (batch, -1))
+    if layout == "strided":
+        mixed = mixed.transpose(1, 2)
+    out_BLHK: Tensor = mixed.flatten(1, 2)
+    return out_BLHK.transpose(1, 2)
+
+
+def _blocks(x_BL: Tensor, block_size: int, layout: Layout) -> Tensor:
+    """Cut into blocks: (B, N * W, ...) to (B * N, W, ...)."""
+    blocks: Tensor
+    if layout == "contiguous":
+        blocks = x_BL.unflatten(1, (-1, block_size))
+    else:
+        blocks = x_BL.unflatten(1, (block_size, -1)).transpose(1, 2)
+    return blocks.flatten(0, 1)
 
 
 class LocalAttention(Mixer):
@@ -29,11 +82,7 @@ class LocalAttention(Mixer):
     """
 
     def __init__(
-        self,
-        spec: EncoderSpec,
-        *,
-        block_size: int = 50,
-        layout: Literal["contiguous", "strided"] = "contiguous",
+        self, spec: EncoderSpec, *, block_size: int = 50, layout: Layout = "contiguous"
     ) -> None:
         super().__init__()
         if block_size < 1:
@@ -49,34 +98,17 @@ class LocalAttention(Mixer):
         extra = -length % self.block_size
         if self.layout == "strided" and not extra:
             extra = self.block_size
-        qkv = F.pad(self.projections.qkv(x_BLD), (0, 0, 0, extra))
         if extra and mask_BL is None:
             mask_BL = x_BLD.new_ones((batch, length)).bool()
-        mask_BL = None if mask_BL is None else F.pad(mask_BL, (0, extra))
-
-        query, key, value = map(self.projections.heads, self._blocks(qkv).chunk(3, -1))
-        bias = None if mask_BL is None else key_bias(self._blocks(mask_BL), query.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=bias,
+        qkv = F.pad(self.projections.qkv(x_BLD), (0, 0, 0, extra))
+        mixed = local_attention(
+            *split_qkv(qkv, self.projections.num_heads),
+            None if mask_BL is None else F.pad(mask_BL, (0, extra)),
+            block_size=self.block_size,
+            layout=self.layout,
             dropout_p=self.attention_dropout if self.training else 0.0,
         )
-        merged = self.projections.merge(mixed).unflatten(0, (batch, -1))
-        if self.layout == "strided":
-            merged = merged.transpose(1, 2)
-        states_BLD: Tensor = merged.flatten(1, 2)[:, :length]
-        return states_BLD
-
-    def _blocks(self, x_BL: Tensor) -> Tensor:
-        """Cut into blocks: (B, N * W, ...) to (B * N, W, ...)."""
-        blocks: Tensor
-        if self.layout == "contiguous":
-            blocks = x_BL.unflatten(1, (-1, self.block_size))
-        else:
-            blocks = x_BL.unflatten(1, (self.block_size, -1)).transpose(1, 2)
-        return blocks.flatten(0, 1)
+        return self.projections.merge(mixed)[:, :length]
 
     if TYPE_CHECKING:
         __call__ = forward

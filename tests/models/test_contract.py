@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import naive_models
 import pytest
 import torch
+from oracles import naive_models
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lra_bench.classifier import SequenceClassifier
 from lra_bench.config import compose, options
-from lra_bench.models.encoder import (
-    Dropout,
-    EncoderSpec,
-    SequenceEncoder,
-    TransformerEncoder,
-    sinusoids,
-)
+from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
 from lra_bench.models.ernie_sparse import ErnieSparseEncoder
+from lra_bench.models.layers import Dropout, sinusoids
 from lra_bench.models.local import LocalAttention
 from lra_bench.models.transformer import DenseAttention
+from lra_bench.models.trunk import TransformerEncoder
 from lra_bench.paths import conf_dir
 from lra_bench.runner import _assemble, build
 from lra_bench.tracking import Tracker

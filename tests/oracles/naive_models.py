@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.models.encoder import FeedForward, Projections
+from lra_bench.models.layers import FeedForward, Projections
 
 Visible = Callable[[int, int], bool]
 

@@ -1,0 +1,283 @@
+"""One attempt at a run whose parts are built and whose data are ready: train, test, write."""
+
+# Imports that cost seconds stand inside the functions.
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lra_bench import hardware, provenance
+from lra_bench import record as records
+from lra_bench.build import as_user_error
+from lra_bench.compose import Request
+from lra_bench.files import reason
+from lra_bench.identity import hash_of, run_id, without_targets
+from lra_bench.interrupt import Interrupt
+from lra_bench.metrics import Evaluation
+from lra_bench.record import RunRecord, Status
+from lra_bench.runs import RunFolder
+from lra_bench.tracking import RunInfo, Tracker
+from lra_bench.types import SPLITS, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from lra_bench.checkpoint import Checkpoint, State
+    from lra_bench.data import Loader
+    from lra_bench.heads import TaskModel
+    from lra_bench.objective import Objective
+    from lra_bench.optim import Optimization
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a request is assembled into.
+
+    Args:
+        request: What was asked for.
+        task: Its data are prepared.
+        model: Encoder and head, with the weights of the seed.
+        objective: What is minimized.
+        device: Where it is trained.
+        folder: Where its files lie.
+        interrupt: Asks it to stop.
+    """
+
+    request: Request
+    task: Task
+    model: TaskModel
+    objective: Objective
+    device: torch.device
+    folder: RunFolder
+    interrupt: Interrupt
+
+
+@dataclass
+class _Outcome:
+    """What came out, good or bad."""
+
+    state: State
+    majority_baseline: float | None
+    device: str
+    status: Status = "failed"
+    error: str | None = None
+    test: Evaluation | None = None
+    total_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+
+
+def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
+    """Train, or go on, evaluate the test split once, and write the record.
+
+    Args:
+        parts: What the request was assembled into.
+        fingerprint: SHA-256 of the data.
+        tracker: Follows the run.
+
+    Returns:
+        The record, which has been written. Its status tells whether there is a result.
+
+    Raises:
+        UserError: A part cannot be made, or the checkpoint is damaged.
+        Interrupted: A signal came; the state has been saved.
+        OSError: The record cannot be written.
+    """
+    from lra_bench.checkpoint import Checkpoint
+    from lra_bench.data import majority_baseline
+    from lra_bench.optim import Optimization
+
+    config = parts.request.config
+    began = time.monotonic()
+    device = hardware.describe(parts.device)
+    if parts.device.type == "cpu" and hardware.keep_freed_memory():
+        device += ", freed memory kept"
+    hardware.reset_peak_memory(parts.device)
+    code = provenance.git_state()
+
+    loaders = _loaders(parts)
+    training, _, test = loaders
+    baseline = majority_baseline(training.examples, test.examples, parts.task.spec)
+    model = parts.model.to(parts.device)
+    optimization = as_user_error(lambda: Optimization(model, config.train), "train")
+    checkpoint = Checkpoint(
+        parts.folder.checkpoint_path(fingerprint),
+        model,
+        optimization.optimizer,
+        every_seconds=config.checkpoint_seconds,
+    )
+    state = as_user_error(checkpoint.restore, "checkpoint")
+    state.started_at = state.started_at or datetime.now(UTC).isoformat(timespec="seconds")
+    outcome = _Outcome(state, baseline, device)
+    tracker.start(_info(parts, state, run_id(parts.request.request_id, fingerprint)))
+    _say_what_matters(parts, state, tracker)
+    finished = False
+    try:
+        _train_and_test(parts, outcome, loaders, optimization, checkpoint, tracker)
+        outcome.total_seconds = time.monotonic() - began
+        outcome.peak_memory_bytes = hardware.peak_memory_bytes(parts.device)
+        record = _record_of(parts, outcome, fingerprint, code)
+        tracker.finish(records.as_dict(record), failed=record.status != "completed")
+        finished = True
+    finally:
+        if not finished:
+            tracker.finish({"num_steps": state.step}, failed=True)
+    _write(record, parts, checkpoint)
+    return record
+
+
+def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
+    """Return what gives the batches of the training, the validation and the test split."""
+    from lra_bench.data import Loader
+
+    config = parts.request.config.train
+    training, validation, test = (
+        Loader(
+            parts.task.examples(split),
+            parts.task.spec,
+            batch_size=config.batch_size if split == "train" else config.eval_batch_size,
+            bucketing=config.bucketing,
+            device=parts.device,
+        )
+        for split in SPLITS
+    )
+    return training, validation, test
+
+
+def _info(parts: Parts, state: State, run_id: str) -> RunInfo:
+    request = parts.request
+    labels = request.labels
+    return RunInfo(
+        run_id=run_id,
+        title=f"{labels['model']} on {labels['task']}, setting {labels['setting']}, objective "
+        f"{labels['objective']}, seed {request.config.seed}",
+        group="/".join(labels[name] for name in ("setting", "task", "model", "objective")),
+        tags=list(request.names.values()),
+        config={**request.sections, "seed": request.config.seed},
+        directory=parts.folder.results_dir,
+        curve=list(state.curve),
+        attempt=state.started_at if request.config.force else None,
+    )
+
+
+def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
+    """Say what everybody must know about the data, and where the run goes on."""
+    info = parts.task.info()
+    for kind, text in (("warning", info.warning), ("note", info.note)):
+        if text:
+            tracker.message(f"{kind}: {info.source}: {text}")
+    if state.step:
+        num_steps = parts.request.config.train.num_steps
+        tracker.message(f"  going on after step {state.step:,} of {num_steps:,}")
+
+
+def _train_and_test(
+    parts: Parts,
+    outcome: _Outcome,
+    loaders: tuple[Loader, Loader, Loader],
+    optimization: Optimization,
+    checkpoint: Checkpoint,
+    tracker: Tracker,
+) -> None:
+    """Train, and evaluate the test split once; what ends a run is part of the outcome."""
+    import torch
+
+    from lra_bench import trainer
+
+    config = parts.request.config
+    training, validation, test = loaders
+    try:
+        trainer.train(
+            parts.model,
+            outcome.state,
+            objective=parts.objective,
+            optimization=optimization,
+            training=training,
+            validation=validation,
+            config=config.train,
+            seed=config.seed,
+            checkpoint=checkpoint,
+            tracker=tracker,
+            interrupt=parts.interrupt,
+        )
+        outcome.test = trainer.evaluate(
+            parts.model,
+            test,
+            precision=config.train.precision,
+            what="testing",
+            tracker=tracker,
+            interrupt=parts.interrupt,
+        )
+        outcome.status = "completed"
+    except trainer.Diverged as error:
+        outcome.status, outcome.error = "diverged", str(error)
+    except (OSError, MemoryError, RuntimeError) as error:
+        # The machine failed the run, not the program: that counts, and another try may succeed.
+        # PyTorch says so in a RuntimeError where the memory of the CPU does not suffice.
+        out_of_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if isinstance(error, RuntimeError) and not out_of_memory:
+            raise
+        outcome.error = " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _record_of(
+    parts: Parts, outcome: _Outcome, fingerprint: str, code: tuple[str | None, bool | None]
+) -> RunRecord:
+    request, state, spec = parts.request, outcome.state, parts.task.spec
+    validation = None if state.best_validation is None else Evaluation(state.best_validation)
+    seconds = state.train_seconds
+    return RunRecord(
+        run_id=run_id(request.request_id, fingerprint),
+        request_id=request.request_id,
+        setting=request.names["setting"],
+        task=request.names["task"],
+        model=request.names["model"],
+        objective=request.names["objective"],
+        changes=dict(request.changes),
+        seed=request.config.seed,
+        status=outcome.status,
+        error=outcome.error,
+        command=request.command(),
+        ranking_metric=spec.metrics[0],
+        metrics=records.measured(spec.metrics, test=outcome.test, validation=validation),
+        test=outcome.test,
+        validation=validation,
+        best_step=state.best_step if validation is not None else None,
+        num_steps=state.step,
+        curve=state.curve,
+        majority_baseline=outcome.majority_baseline,
+        num_parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
+        encoder_passes_per_step=parts.objective.passes_per_step,
+        train_seconds=seconds,
+        total_seconds=outcome.total_seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        examples_per_second=state.examples_seen / seconds if seconds else None,
+        tokens_per_second=state.tokens_seen / seconds if seconds else None,
+        data=records.data_of(parts.task.info()),
+        data_sha256=fingerprint,
+        config=request.sections,
+        config_sha256=hash_of(without_targets(request.sections)),
+        git_commit=code[0],
+        git_dirty=code[1],
+        versions=provenance.versions(),
+        device=outcome.device,
+        dtype=request.config.train.precision,
+        started_at=state.started_at,
+        num_resumes=state.num_resumes,
+    )
+
+
+def _write(record: RunRecord, parts: Parts, checkpoint: Checkpoint) -> None:
+    """Write the record; then nothing needs the checkpoint, unless the run may go on from it."""
+    try:
+        records.write(record, parts.folder.results_dir)
+    except OSError as error:
+        path = parts.folder.record_path(record.data_sha256)
+        raise OSError(
+            f"cannot write the record {path}: {reason(error)}; free some space and give the same "
+            f"line again: it goes on from the last checkpoint"
+        ) from error
+    if record.status != "failed":
+        # A failed run may go on from its checkpoint once the machine is mended.
+        checkpoint.remove()

@@ -1,0 +1,227 @@
+"""What there is to choose from: tasks, models and settings as tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lra_bench import paths
+from lra_bench.build import build_task
+from lra_bench.compose import compose_task
+from lra_bench.console import Align, Screen, in_bytes, table
+from lra_bench.errors import UserError
+from lra_bench.files import size_of
+from lra_bench.schema import GROUPS
+from lra_bench.types import SPLITS, Split, Task, TaskSpec
+from lra_bench.words import options
+
+_HEADER = ("task", "longest", "classes", "train", "valid.", "test", "majority", "prepared")
+_ALIGN: tuple[Align, ...] = ("left", *6 * ("right",))
+_LEGEND = (
+    "longest: input [tokens]; majority: what always giving the most frequent answer is worth\n"
+    "classes: of an example, or of each token; a span has none"
+)
+
+
+# Tasks.
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task of the catalogue.
+
+    Args:
+        name: How it is asked for.
+        task: What was built; None if it cannot be.
+        problem: Why not.
+        data_dir: Where its raw files lie.
+        cache_dir: Where its prepared data lie.
+    """
+
+    name: str
+    task: Task | None = None
+    problem: str = ""
+    data_dir: str = field(default_factory=paths.default_data_dir)
+    cache_dir: str = field(default_factory=paths.default_cache_dir)
+
+
+def tasks_of(words: Sequence[str] = (), *, config_dirs: Sequence[Path] = ()) -> list[Entry]:
+    """Build every task with the options that some words give; what is broken is said.
+
+    Raises:
+        UserError: None can be built: the words are to blame.
+    """
+    entries = [
+        _entry(name, words, config_dirs) for name in options("task", config_dirs=config_dirs)
+    ]
+    if all(entry.task is None for entry in entries):
+        raise UserError(entries[0].problem)
+    return entries
+
+
+def _entry(name: str, words: Sequence[str], config_dirs: Sequence[Path]) -> Entry:
+    try:
+        request = compose_task([*words, f"task={name}"], config_dirs=config_dirs)
+        task = build_task(request)
+    except UserError as error:
+        return Entry(name, problem=str(error))
+    return Entry(
+        name,
+        task,
+        data_dir=request.data_dir or paths.default_data_dir(),
+        cache_dir=request.cache_dir or paths.default_cache_dir(),
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the table of tasks says about one.
+
+    Args:
+        name: How the task is asked for.
+        spec: None if the task cannot be built.
+        num_examples: Of each split, where known.
+        prepared: ``yes`` and the size on disk, ``no``, ``broken``, or ``-`` if the task does not
+            tell.
+        origin: Where the data come from.
+        terms: License or terms of use.
+        notes: What everybody must know about them.
+    """
+
+    name: str
+    spec: TaskSpec | None = None
+    num_examples: Mapping[Split, int] = field(default_factory=dict)
+    prepared: str = "no"
+    origin: str = ""
+    terms: str = ""
+    notes: Sequence[str] = ()
+
+
+def summarize(entry: Entry) -> Summary:
+    """Say what can be known of a task without preparing anything; what is broken is said, too."""
+    task = entry.task
+    if task is None:
+        return Summary(entry.name, prepared="broken", notes=[f"problem: {entry.problem}"])
+    numbers: Mapping[Split, int] = {}
+    prepared, origin, terms = "no", "", ""
+    notes: list[str] = []
+    try:
+        info = task.info()
+        numbers, origin, terms = info.num_examples, info.source or info.origin, info.terms
+        said = (("warning", info.warning), ("note", info.note))
+        notes = [f"{kind}: {text}" for kind, text in said if text]
+        is_prepared = task.is_prepared()
+        if is_prepared is None:
+            prepared = "-"
+        elif is_prepared:
+            numbers = {split: len(task.examples(split)) for split in SPLITS}
+            folder = task.folder()
+            prepared = "yes" if folder is None else f"yes, {in_bytes(size_of(folder))}"
+    except (UserError, OSError) as error:
+        prepared, notes = "broken", [*notes, f"problem: {error}"]
+    return Summary(entry.name, task.spec, numbers, prepared, origin, terms, notes)
+
+
+def table_of(summaries: Sequence[Summary], screen: Screen) -> str:
+    """Return the numbers of all tasks, one line each, and below where their data come from."""
+    rows = [_row(summary) for summary in summaries]
+    numbers = table(rows, screen, header=_HEADER, align=_ALIGN)
+    name_width = max(len(name) for name in [_HEADER[0], *(summary.name for summary in summaries)])
+    lines = [numbers, "", "where the data come from, and their terms"]
+    indent = " " * (4 + name_width)
+    for summary in summaries:
+        terms = f" (terms: {summary.terms})" if summary.terms else ""
+        first = f"  {summary.name.ljust(name_width)}  "
+        for text in filter(None, [f"{summary.origin}{terms}".strip(), *summary.notes]):
+            lines += textwrap.wrap(
+                screen.printable(text),
+                max(screen.width, 60),
+                initial_indent=first,
+                subsequent_indent=indent,
+            )
+            first = indent
+    return "\n".join([*lines, "", _LEGEND])
+
+
+def _row(summary: Summary) -> Sequence[str]:
+    numbers = [
+        f"{summary.num_examples[split]:,}" if split in summary.num_examples else "?"
+        for split in SPLITS
+    ]
+    spec = summary.spec
+    if spec is None:
+        return (summary.name, "?", "?", *numbers, "?", summary.prepared)
+    about = (_longest(spec), _classes(spec), *numbers, _majority(spec, "?"))
+    return (summary.name, *about, summary.prepared)
+
+
+def _longest(spec: TaskSpec) -> str:
+    inputs = f"{spec.num_inputs} x " if spec.num_inputs > 1 else ""
+    return f"{inputs}{spec.max_length:,}"
+
+
+def _classes(spec: TaskSpec) -> str:
+    if spec.target == "span":
+        return "span"
+    return f"{spec.num_classes:,}{'/token' if spec.target == 'tokens' else ''}"
+
+
+def _majority(spec: TaskSpec, unknown: str) -> str:
+    return unknown if spec.majority_baseline is None else f"{spec.majority_baseline:.1%}"
+
+
+# What else can be chosen.
+
+
+def choices(group: str, screen: Screen, *, config_dirs: Sequence[Path] = ()) -> str:
+    """Return the options of a group as a table, each with what its file says about itself.
+
+    Args:
+        group: One of `schema.GROUPS`.
+        screen: What it is printed on.
+        config_dirs: Folders that are searched besides ``conf/``.
+    """
+    assert group in GROUPS
+    if group == "task":
+        entries = tasks_of(config_dirs=config_dirs)
+        about = {entry.name: _about(entry) for entry in entries}
+    else:
+        about = dict.fromkeys(options(group, config_dirs=config_dirs), "")
+    rows = [
+        (name, " ".join(filter(None, (first_sentence(_file_of(group, name, config_dirs)), more))))
+        for name, more in about.items()
+    ]
+    return table(rows, screen, indent=2)
+
+
+def _about(entry: Entry) -> str:
+    if entry.task is None:
+        return f"Broken: {entry.problem}"
+    spec = entry.task.spec
+    asked = f"{spec.num_classes:,} classes"
+    if spec.target != "class":
+        asked = "answers are spans" if spec.target == "span" else f"{asked} a token"
+    return (
+        f"Up to {_longest(spec)} tokens, {asked}, majority baseline {_majority(spec, 'unknown')}."
+    )
+
+
+def _file_of(group: str, name: str, config_dirs: Sequence[Path]) -> Path:
+    folders = (paths.conf_dir(), *config_dirs)
+    return next(
+        path for folder in reversed(folders) if (path := folder / group / f"{name}.yaml").exists()
+    )
+
+
+def first_sentence(path: Path) -> str:
+    """Return the first sentence that a configuration file says about itself."""
+    comment = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "@package" not in line:
+            comment.append(line.lstrip("# "))
+    text = " ".join(comment)
+    return text.split(". ")[0].rstrip(".") + "." if text else ""

@@ -1,0 +1,55 @@
+"""The verb ``leaderboard``: the tables from the records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lra_bench.cli.parsing import Parser
+
+_DESCRIPTION = """\
+Read every record below the results folders and print the comparison tables; write leaderboard.md
+and leaderboard.csv.
+
+  lra-bench leaderboard
+  lra-bench leaderboard results ../cluster/results --out tables
+"""
+_EPILOG = """\
+A line is a model: mean test accuracy and standard deviation over seeds, their number, and what
+they cost. Settings are never mixed; a setting or model with changed options is a line of its own.
+Runs that failed, diverged or stayed at the majority baseline are counted. Files that are not
+records are named and skipped; setting=smoke is left out.
+"""
+
+
+def add_to(verbs: Any) -> Parser:
+    """Add the verb to the others."""
+    parser: Parser = verbs.add_parser(
+        "leaderboard",
+        summary="make the tables from the records",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "results_dirs",
+        nargs="*",
+        type=Path,
+        default=[Path("results")],
+        metavar="RESULTS_DIR",
+        help="folders that runs wrote to (default: results)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write the tables (default: the first results folder)",
+    )
+    parser.set_defaults(function=_leaderboard)
+    return parser
+
+
+def _leaderboard(parsed: argparse.Namespace) -> int:
+    from lra_bench import leaderboard
+
+    return leaderboard.publish(parsed.results_dirs, parsed.out or parsed.results_dirs[0])

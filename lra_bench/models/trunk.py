@@ -1,0 +1,86 @@
+"""The trunk that most encoders share.
+
+Shapes: B batch, L length, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from lra_bench.models.encoder import EncoderSpec, MixerFactory, SequenceEncoder
+from lra_bench.models.layers import Dropout, Embedding, FeedForward, layer_norm
+
+FeedForwardFactory = Callable[[EncoderSpec], nn.Module]
+
+
+class TransformerEncoder(SequenceEncoder):
+    """Embedding, positions, and pre-norm layers of a mixer and a feed-forward part.
+
+    Args:
+        spec: Sizes.
+        mixer: Makes the mixer of one layer.
+        feed_forward: Makes the part after the mixer, (..., D) to (..., D), with a norm and a
+            residual of its own; None for layers of a mixer alone.
+
+    Source: arXiv 2011.04006, released code; the initialization follows it.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        *,
+        mixer: MixerFactory,
+        feed_forward: FeedForwardFactory | None = FeedForward,
+    ) -> None:
+        super().__init__()
+        self.width = spec.width
+        self.embedding = Embedding(spec)
+        self.layers = nn.ModuleList(
+            _Layer(spec, mixer, feed_forward) for _ in range(spec.num_layers)
+        )
+        self.norm = layer_norm(spec)
+        # Each pattern once, in the order in which the layers name them.
+        named = [name for layer in self._layers() for name in layer.mixer.topologies]
+        self.topologies = tuple(dict.fromkeys(named))
+
+    def forward(
+        self, tokens_BL: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
+    ) -> Tensor:
+        """See `SequenceEncoder.forward`."""
+        self.check_topology(topology)
+        x_BLD = self.embedding(tokens_BL)
+        for layer in self._layers():
+            x_BLD = layer(x_BLD, mask_BL, topology)
+        states_BLD: Tensor = self.norm(x_BLD)
+        return states_BLD
+
+    def _layers(self) -> list[_Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class _Layer(nn.Module):
+    def __init__(
+        self, spec: EncoderSpec, mixer: MixerFactory, feed_forward: FeedForwardFactory | None
+    ) -> None:
+        super().__init__()
+        self.mixer_norm = layer_norm(spec)
+        self.mixer = mixer(spec)
+        self.dropout = Dropout(spec.dropout)
+        self.feed_forward = nn.Identity() if feed_forward is None else feed_forward(spec)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, topology: str | None) -> Tensor:
+        # Most mixers have one pattern and take no such argument.
+        mix: Callable[..., Tensor] = self.mixer
+        options = {"topology": topology} if topology in self.mixer.topologies else {}
+        x_BLD = x_BLD + self.dropout(mix(self.mixer_norm(x_BLD), mask_BL, **options))
+        out_BLD: Tensor = self.feed_forward(x_BLD)
+        return out_BLD
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -1,0 +1,250 @@
+"""Where a run lies below a results folder: its record, checkpoint, lock and live status.
+
+runs/<setting>/<task>/<model>/<run_id>.json     the record
+checkpoints/<run_id>.pt                         what an interrupted run goes on from
+live/<request_id>.json                          how a run goes that is under way
+live/<request_id>.lock                          held while it is under way
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lra_bench import files, identity, record
+from lra_bench.errors import UserError
+from lra_bench.record import BadRecord, RunRecord
+from lra_bench.tracking import Tracker
+from lra_bench.types import Progress
+
+# Time between two looks at a lock that another process holds [seconds].
+_PAUSE_SECONDS = 0.5
+# Time between two writings of the live status, and after which a writer is taken for gone.
+WRITE_SECONDS = 5.0
+GONE_AFTER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run; whoever wants one of them asks here.
+
+    Args:
+        results_dir: The results folder.
+        names: The chosen file of each group.
+        request_id: Identity of what was asked for.
+        forced: A repetition, which goes on from a checkpoint of its own.
+    """
+
+    results_dir: Path
+    names: Mapping[str, str]
+    request_id: str
+    forced: bool = False
+
+    def record_path(self, data_sha256: str) -> Path:
+        """Return where the record of this run on some data lies."""
+        return record.record_path(
+            self.results_dir,
+            self.names["setting"],
+            self.names["task"],
+            self.names["model"],
+            identity.run_id(self.request_id, data_sha256),
+        )
+
+    def checkpoint_path(self, data_sha256: str) -> Path:
+        """Return where the checkpoint of this run on some data lies."""
+        # Not below runs/: a checkpoint is of no use to anybody else.
+        kind = ".forced" if self.forced else ""
+        name = f"{identity.run_id(self.request_id, data_sha256)}{kind}.pt"
+        return self.results_dir / "checkpoints" / name
+
+    @property
+    def live_path(self) -> Path:
+        """Where it is written how the run goes."""
+        return self.results_dir / "live" / f"{self.request_id}.json"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked while the run is under way."""
+        return self.results_dir / "live" / f"{self.request_id}.lock"
+
+    def finished(self, data_sha256: str) -> RunRecord | None:
+        """Return the record if running again would give the same.
+
+        Raises:
+            UserError: The file there is no record.
+        """
+        path = self.record_path(data_sha256)
+        if not path.exists():
+            return None
+        try:
+            done = record.read(path)
+        except BadRecord as error:
+            raise UserError(f"{path} {error}; delete it to run again") from error
+        return None if done.status == "failed" else done
+
+    @contextmanager
+    def lock(
+        self,
+        *,
+        wait: bool,
+        say: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
+        """Keep every other process from doing this run, on whatever machine shares the folder.
+
+        The system gives the lock back when its owner ends, however it ends.
+
+        Args:
+            wait: Wait for an owner to end; False to refuse at once.
+            say: Is told whom is waited for, or that the folder has no locks.
+            check: Called while waiting; may raise, to stop it.
+
+        Raises:
+            UserError: Another process is at it, and ``wait`` is False.
+        """
+        self.lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock_path)
+        said = False
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                if not wait:
+                    raise UserError(
+                        f"{self.owner()}; give wait=true to wait for it, or ask again later"
+                    ) from None
+                if not said:
+                    say(f"{self.owner()}; waiting for it (wait=false stops instead)")
+                    said = True
+                check()
+                time.sleep(_PAUSE_SECONDS)
+            except OSError as error:
+                say(
+                    f"warning: {self.lock_path} cannot be locked ({files.reason(error)}): two "
+                    f"identical runs at once would both do the work"
+                )
+                break
+        try:
+            yield
+        finally:
+            if lock.is_locked:
+                lock.release()
+
+    def owner(self) -> str:
+        """Return in words who is at this run."""
+        live = LiveStatus.read(self.live_path)
+        if live is None:
+            return f"the same run is under way elsewhere ({self.lock_path} is locked)"
+        done = f", {live.state} {live.done:,} of {live.total:,}" if live.total else ""
+        return (
+            f"the same run is under way: process {live.pid} on {live.host}, since "
+            f"{live.started_at}{done}"
+        )
+
+
+@dataclass
+class LiveStatus:
+    """How a run goes, as its process last wrote it.
+
+    Args:
+        request_id: Identity of what was asked for.
+        names: The chosen file of each group.
+        changes: Options that differ from what the names stand for.
+        seed: The seed.
+        command: A command that asks for it.
+        host: The machine.
+        pid: The process there.
+        state: ``preparing``, ``training``, ``validating``, ``testing``, or ``interrupted``.
+        done: Units done of what the state says.
+        total: Units to do.
+        metrics: Numbers of the last evaluation.
+        started_at: UTC, ISO 8601.
+        updated_at: Likewise; a process that has not written for `GONE_AFTER_SECONDS` is gone, or
+            held up.
+    """
+
+    request_id: str
+    names: dict[str, str]
+    changes: dict[str, Any]
+    seed: int
+    command: str
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    state: str = "preparing"
+    done: int = 0
+    total: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    started_at: str = ""
+    updated_at: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> LiveStatus | None:
+        """Return what a file says; None if there is none, or none that can be understood."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+
+
+class LiveTracker(Tracker):
+    """Writes how a run goes for whoever looks at the results folder.
+
+    Args:
+        path: The file.
+        status: What is known at the start.
+        clock: Tells the time [seconds].
+    """
+
+    def __init__(
+        self, path: Path, status: LiveStatus, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.path, self.status, self.clock = path, status, clock
+        self.status.started_at = _now()
+        self.written_at = float("-inf")
+        self._write()
+
+    def progress(self, progress: Progress) -> None:
+        """See `Tracker`."""
+        status = self.status
+        changed = progress.what != status.state
+        status.state, status.done, status.total = progress.what, progress.done, progress.total
+        if changed or self.clock() - self.written_at > WRITE_SECONDS:
+            self._write()
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """See `Tracker`."""
+        self.status.metrics = {**metrics, "step": step}
+        self._write()
+
+    def interrupted(self) -> None:
+        """Say that the run waits to be asked for again."""
+        self.status.state = "interrupted"
+        self._write()
+
+    def remove(self) -> None:
+        """Remove the file: the record says all, or there was nothing to say."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        self.status.updated_at = _now()
+        self.written_at = self.clock()
+        # A disk that is full must not end the run.
+        with suppress(OSError, ValueError):
+            text = json.dumps(asdict(self.status), indent=1, sort_keys=True, allow_nan=False)
+            files.write_atomically(self.path, f"{text}\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,101 @@
+"""Sweeps: what runs there are, and handing them to Hydra.
+
+Hydra's sweepers choose the runs and its launchers say where they run. What a run does is handed in.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lra_bench.compose import Request, compose
+from lra_bench.paths import conf_dir
+from lra_bench.words import expand_sweep, quote_paths, search_words, spell_out_globs
+
+# Does a run, given its words, and returns what a sweeper that searches maximizes.
+Job = Callable[[Sequence[str]], float]
+
+_SWEEPER = "hydra/sweeper="
+# A failed run is one point less, not the end of the search.
+_SEARCH = {"direction": "maximize", "max_failure_rate": "1.0"}
+
+
+class RunFailed(Exception):
+    """A run of a sweep ended without a result, and has said so.
+
+    An exception, because that is what every launcher carries back from where the run was.
+    """
+
+
+def spelt_out(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[str]:
+    """Return the words of a sweep as Hydra can take them: folders quoted, names for globs.
+
+    Raises:
+        UserError: A word cannot be parsed, or nothing matches.
+    """
+    return spell_out_globs(quote_paths(words), config_dirs)
+
+
+def chooses_itself(words: Sequence[str]) -> bool:
+    """Return whether a sweeper was asked for that chooses its runs as it goes."""
+    return any(word.startswith(_SWEEPER) for word in words)
+
+
+def expand(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[Request]:
+    """Compose every run of a sweep over listed values, so that no mistake is found in the last.
+
+    Args:
+        words: As `spelt_out` returns them.
+        config_dirs: Folders that are searched besides ``conf/``.
+
+    Raises:
+        UserError: A run cannot be composed.
+    """
+    return [compose(run, config_dirs=config_dirs) for run in expand_sweep(words)]
+
+
+def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) -> None:
+    """Hand a sweep to Hydra.
+
+    Args:
+        words: As `spelt_out` returns them.
+        job: Does a run; a launcher may send it to another process or machine.
+        config_dirs: Folders that are searched besides ``conf/``.
+
+    Raises:
+        RunFailed: A run had no result; the others were done all the same.
+    """
+    import hydra
+
+    def do(_: Any) -> float:
+        from hydra.core.hydra_config import HydraConfig
+
+        return job(list(HydraConfig.get().overrides.task))
+
+    line = ["lra-bench", "-m", *words, *search_words(config_dirs)]
+    if f"{_SWEEPER}optuna" in words:
+        for key, value in _SEARCH.items():
+            if not any(word.startswith(f"hydra.sweeper.{key}=") for word in words):
+                line.append(f"hydra.sweeper.{key}={value}")
+    with _command_line(line):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(do)()
+
+
+@contextmanager
+def _command_line(line: list[str]) -> Iterator[None]:
+    """Give Hydra its command line in the only way that it takes one, and have errors come back."""
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    # Otherwise it ends the process with a traceback of its own.
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = line, "1"
+    try:
+        yield
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]
