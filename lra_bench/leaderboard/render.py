@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra_bench.console import duration
 from lra_bench.leaderboard.cells import Tables, ranked
 from lra_bench.leaderboard.statistics import PROPORTIONS
 from lra_bench.metrics import metric
@@ -153,9 +154,7 @@ def _number(value: float, name: str) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None or pd.isna(seconds):
-        return ""
-    return f"{int(seconds) // 60}m {int(seconds) % 60:02}s"
+    return "" if seconds is None or pd.isna(seconds) else duration(seconds)
 
 
 def _count(number: float | None, unit: float = 1) -> str:

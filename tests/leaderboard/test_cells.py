@@ -175,7 +175,11 @@ def test_another_place_of_a_class_is_named_and_not_refused(
 
 
 def test_what_differs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    f1: dict[str, Any] = {"test": two_classes(1, 1, 1, 1), "validation": None, "ranking_metric": "f1_of_1"}
+    f1: dict[str, Any] = {
+        "test": two_classes(1, 1, 1, 1),
+        "validation": None,
+        "ranking_metric": "f1_of_1",
+    }
     less = {**CONFIG, "train": {"learning_rate": 0.001}}
     _, _, code = published(
         tmp_path,
@@ -206,7 +210,11 @@ def test_changes_are_cells_of_their_own(tmp_path: Path) -> None:
 
 
 def test_other_metrics_have_tables_of_their_own() -> None:
-    f1: dict[str, Any] = {"test": two_classes(40, 10, 10, 40), "validation": None, "ranking_metric": "f1_of_1"}
+    f1: dict[str, Any] = {
+        "test": two_classes(40, 10, 10, 40),
+        "validation": None,
+        "ranking_metric": "f1_of_1",
+    }
     tables = tabulate([make(), make(0, model="local", **f1)], Board())
     assert sorted(tables.cells["title"]) == ["listops by F1 of class 1", "listops by accuracy"]
     tables = tabulate([make(), make(0, task="pairs", **f1)], Board())
@@ -239,7 +247,10 @@ def test_an_average_is_of_one_metric() -> None:
 
 def test_official_files_count_before_generated_ones() -> None:
     made = [make(0, 1000, task=task) for task in FIVE]
-    official: dict[str, Any] = {"data": told("official files"), "changes": {"task.source": "official"}}
+    official: dict[str, Any] = {
+        "data": told("official files"),
+        "changes": {"task.source": "official"},
+    }
     made.append(make(0, 2000, task="listops", **official))
     made.append(make(0, 0, task="listops", changes={"task.max_args": 3}))
     averages = tabulate(made, read_board()).averages.to_dict("records")
