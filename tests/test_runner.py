@@ -23,8 +23,10 @@ from lra_bench.record import RunRecord
 from lra_bench.runner import assemble, run
 from lra_bench.runs import LiveStatus
 
-LEARNING = ("train.num_steps=150", "train.eval_every=30", "train.learning_rate=0.02")
-LEARNING += ("trunk.dropout=0.0", "train.num_warmup_steps=5", "head.pooling=first")
+LEARNING = (
+    *("train.num_steps=150", "train.eval_every=30", "train.learning_rate=0.02"),
+    *("trunk.dropout=0.0", "train.num_warmup_steps=5", "head.pooling=first"),
+)
 
 
 def where(request_results: Path, record: RunRecord) -> Path:
