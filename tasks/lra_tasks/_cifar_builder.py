@@ -1,37 +1,31 @@
 """CIFAR-10 as a tensorflow-datasets builder that needs no TensorFlow.
 
-The stock builder reads and writes through TensorFlow; this one has the same pixels, labels, splits
-and keys, hence the same order, and reads the files itself. It must be prepared with
-``file_format="array_record"``, the one format that neither needs TensorFlow nor loses examples.
+The stock builder reads through TensorFlow. This one has the same pixels, labels, splits and keys,
+hence the same order, and reads the files itself; the image task takes its examples as they come,
+and the library prepares it like any other data set of its own (``file_format="array_record"``, the
+one format that neither needs TensorFlow nor loses examples).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from lra_bench.types import ProgressCallback, ignore_progress
-from lra_tasks._cifar_files import CLASSES, SIDE, Records, read
-from lra_tasks._sources import Source
+from lra_bench.types import ignore_progress
+from lra_tasks._cifar import BINARY_ARCHIVE, CLASSES, OFFICIAL, PARTS, SIDE, Records, archive, read
+from lra_tasks._download import url_infos
 
 
-class LraCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
-    """60,000 pictures of ten kinds of things, 10,000 of them for the test.
-
-    ``source`` must be set before it is prepared. ``progress`` is told how far reading is, ``count``
-    is called with the number of pictures stored so far and of all.
-    """
+class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
+    """60,000 pictures of ten kinds of things, 10,000 of them for the test."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First."}
-
-    source: Source
-    progress: ProgressCallback = staticmethod(ignore_progress)
-    count: Callable[[int, int], None] = staticmethod(lambda done, total: None)
-    _num_stored = 0
+    url_infos = url_infos(OFFICIAL.url, OFFICIAL.archive, BINARY_ARCHIVE)
 
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(
@@ -49,19 +43,19 @@ class LraCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Any]]]:
-        parts = read(self.source, self.progress)
-        total = sum(map(len, parts.values()))
-        return {
-            part: self._generate_examples(part, records, total) for part, records in parts.items()
-        }
+        parts = read(archive(Path(dl_manager.download(OFFICIAL.url))), ignore_progress)
+        return {part: self._generate_examples(part, parts[part]) for part in PARTS}
 
-    def _generate_examples(
-        self, part: str, records: Records, total: int
-    ) -> Iterator[tuple[int, Any]]:
+    def _generate_examples(self, part: str, records: Records) -> Iterator[tuple[int, Any]]:
         # The running number is the stock builder's key: it decides the order.
+        return enumerate(self.raw_examples(part, records))
+
+    def raw_examples(self, part: str, records: Records) -> Iterator[dict[str, Any]]:
+        """Yield the examples of a part in the order of its records."""
         for number, record in enumerate(records):
             image = record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
-            yield number, {"id": f"{part}_{number:05d}", "image": image, "label": int(record[0])}
-            self._num_stored += 1
-            if self._num_stored % 500 == 0 or self._num_stored == total:
-                self.count(self._num_stored, total)
+            yield {"id": f"{part}_{number:05d}", "image": image, "label": int(record[0])}
+
+    def examples(self, part: str, records: Records) -> Iterator[dict[str, Any]]:
+        """Yield the same as the features encode it: what the library would store."""
+        return map(self.info.features.encode_example, self.raw_examples(part, records))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -32,7 +33,8 @@ def in_order(
     """Yield ``function(argument)`` for each argument; these may go on for ever.
 
     Args:
-        function: Of the top level of a module, so that another process finds it.
+        function: Of the top level of a module, so that another process finds it; not of the
+            script that is run, which the processes do not import.
         arguments: Small things that can be pickled.
         num_workers: Processes; with one, the work is done here.
 
@@ -52,7 +54,7 @@ def in_order(
         ahead: deque[Future[R]] = deque()
         try:
             for argument in arguments:
-                with _interrupts_held():
+                with _interrupts_held(), _main_hidden():
                     ahead.append(pool.submit(function, argument))
                 if len(ahead) > 2 * num_workers:
                     yield ahead.popleft().result()
@@ -77,6 +79,24 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep processes that are started from importing what this one runs.
+
+    Nothing of a script or a notebook is needed by them, and one without ``if __name__ ==
+    "__main__"`` would begin its work again in each.
+    """
+    main = sys.modules["__main__"]
+    names = ("__spec__", "__file__")
+    hidden: dict[str, Any] = {name: vars(main)[name] for name in names if name in vars(main)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 @contextmanager

@@ -8,24 +8,21 @@ devices, sparse files, or more bytes than the task allows.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
-import json
 import lzma
 import os
-import stat
 import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
 from lra_bench.errors import UserError
 from lra_bench.types import Progress, ProgressCallback, ignore_progress
-from lra_tasks._cache import sha256_of
+from lra_tasks._checksums import status_of_file
 
 # Where a folder of the release lies: the inner of the two copies that the archive has comes
 # first; then the outer one; then the folder itself, put into the data folder by hand.
@@ -288,7 +285,7 @@ def _safe(member: tarfile.TarInfo) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class RawFiles:
     """Where the raw files of a task were found.
 
     Args:
@@ -312,7 +309,7 @@ class Source:
         return f"folder {self.found_as or self.path.name}"
 
 
-def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> Source | None:
+def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> RawFiles | None:
     """Look for a folder of the release: unpacked, in the release's archive, or in one of its own.
 
     Args:
@@ -330,7 +327,7 @@ def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> Sour
     for found_as in places:
         place = data_dir / found_as
         if place.is_dir() and (not files or any((place / name).exists() for name in files)):
-            return Source(place, is_archive=False, found_as=found_as)
+            return RawFiles(place, is_archive=False, found_as=found_as)
     own = [f"{folder}{suffix}" for suffix in (".tar.gz", ".tgz", ".tar", ".gz")]
     for base in (data_dir, data_dir / "lra_release"):
         for name in (*own, *RELEASE_ARCHIVES):
@@ -338,12 +335,12 @@ def find_release(data_dir: Path, folder: str, files: Sequence[str] = ()) -> Sour
                 inside = [f"{prefix}{folder}/" for prefix in RELEASE_PREFIXES]
                 if name in own:
                     inside.append("")
-                return Source(base / name, is_archive=True, prefixes=inside)
+                return RawFiles(base / name, is_archive=True, prefixes=inside)
     return None
 
 
 def members_of(
-    source: Source,
+    source: RawFiles,
     is_wanted: Callable[[str], bool],
     *,
     max_bytes: int,
@@ -397,70 +394,9 @@ def _folder_members(
     for name in sorted(filter(is_wanted, names)):
         path = folder / name
         try:
-            size = _status_of_file(path).st_size
+            size = status_of_file(path).st_size
             file = path.open("rb")
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
         with file:
             yield Member(name, size, cast(IO[bytes], _Guarded(file, path, remedy)), str(path))
-
-
-def _status_of_file(path: Path) -> os.stat_result:
-    """Return the status of what can be opened: a pipe would be waited on for ever.
-
-    Raises:
-        UserError: It is no plain file.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"cannot read {path}: it is no plain file")
-    return status
-
-
-def identity_of(path: Path, cache_dir: Path) -> str:
-    """Return the SHA-256 (hex) of a file, remembered for as long as the file is not touched.
-
-    Opening prepared data must not read gigabytes only to learn which data they are.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    try:
-        status = _status_of_file(path)
-        seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        note = cache_dir / "checksums" / f"{_digest(seen)[:32]}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            known = json.loads(note.read_text(encoding="utf-8"))
-            if known == _note(seen, known["sha256"]):
-                return str(known["sha256"])
-        found = sha256_of(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    # Without the note the next call only takes longer.
-    with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}.partial")
-        draft.write_text(json.dumps(_note(seen, found)), encoding="utf-8")
-        draft.replace(note)
-    return found
-
-
-def _note(seen: str, found: str) -> dict[str, str]:
-    return {"seen": seen, "sha256": found, "check": _digest(f"{seen} {found}")}
-
-
-def _digest(text: str) -> str:
-    # Names of files need not be UTF-8.
-    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
-
-
-def identity_of_all(paths: Sequence[Path], cache_dir: Path) -> str:
-    """Return what tells some files that belong together from others; see `identity_of`.
-
-    Raises:
-        UserError: One is missing, or cannot be read.
-    """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise UserError(f"{', '.join(missing)} is missing; put it there")
-    return " ".join(identity_of(path, cache_dir) for path in paths)

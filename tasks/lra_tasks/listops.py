@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lra_bench.errors import UserError
 from lra_bench.types import (
     SPLITS,
-    About,
+    DataInfo,
     Example,
     Progress,
     ProgressCallback,
@@ -28,10 +28,12 @@ from lra_bench.types import (
     ignore_progress,
 )
 from lra_tasks import _listops_trees as trees
-from lra_tasks._cache import CachedTask, Chunk, ChunkStream, write, writing
+from lra_tasks._options import check_choice, check_counts, check_seed
 from lra_tasks._parallel import in_order, num_cores
-from lra_tasks._released import ReleasedFiles
-from lra_tasks._sources import Member
+from lra_tasks._released_tsv import ReleasedFiles
+from lra_tasks._sources import Member, RawFiles
+from lra_tasks._store import ChunkStream
+from lra_tasks.cached_task import CachedTask, Chunk, Source, Writer
 
 # Raised when the same options would give other bytes.
 GENERATOR_VERSION = 1
@@ -39,20 +41,22 @@ GENERATOR_VERSION = 1
 ENCODING_VERSION = 1
 
 Origin = Literal["generated", "official"]
-OFFICIAL_COUNTS: dict[Split, int] = {"train": 96_000, "validation": 2_000, "test": 2_000}
-_OFFICIAL_FILES: dict[Split, str] = {
-    "train": "basic_train.tsv",
-    "validation": "basic_val.tsv",
-    "test": "basic_test.tsv",
-}
-_OFFICIAL_FOLDER = "listops-1000"
+RELEASED = ReleasedFiles(
+    folder="listops-1000",
+    names={
+        "train": "basic_train.tsv",
+        "validation": "basic_val.tsv",
+        "test": "basic_test.tsv",
+    },
+    counts={"train": 96_000, "validation": 2_000, "test": 2_000},
+)
 # A published line has 14 KB at most.
 _MAX_LINE_BYTES = 1 << 20
 # Share of the most frequent label under the published distribution, pooled over 200,000 examples.
 _MAJORITY_BASELINE = 0.168
 
 
-class ListOps(CachedTask):
+class ListOps(CachedTask[RawFiles | None]):
     """Long ListOps, drawn here or read from the released files.
 
     Args:
@@ -67,6 +71,8 @@ class ListOps(CachedTask):
         max_length: Expressions are shorter than this [tokens]; official ones are cut to it.
         max_depth: Depth of the deepest digit; the root has depth 1.
         max_args: Most arguments of an operator.
+        released: What the released files are.
+        num_workers: Processes that draw; None for one a core, where that is worth it.
 
     Raises:
         UserError: A number is out of range.
@@ -86,16 +92,17 @@ class ListOps(CachedTask):
         max_length: int = 2_000,
         max_depth: int = 10,
         max_args: int = 10,
+        released: ReleasedFiles = RELEASED,
+        num_workers: int | None = None,
     ) -> None:
         counts: dict[Split, int] = {
             "train": num_train,
             "validation": num_validation,
             "test": num_test,
         }
-        if source not in get_args(Origin):
-            raise UserError(f"task.source={source} is not one of {', '.join(get_args(Origin))}")
-        if min(counts.values()) < 1 or seed < 0:
-            raise UserError("task.num_* must be at least 1 and task.seed not negative")
+        check_choice("source", source, get_args(Origin))
+        check_counts(counts)
+        check_seed(seed)
         if not 0 <= min_length < max_length - 1:
             raise UserError(
                 f"task.min_length={min_length} and task.max_length={max_length} leave no length "
@@ -112,41 +119,64 @@ class ListOps(CachedTask):
             num_classes=10,
             majority_baseline=_MAJORITY_BASELINE,
         )
-        self.source = source
+        self.origin = source
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.counts = counts
         self.seed = seed
         self.shape = trees.Shape(min_length, max_length, max_depth, max_args)
+        self.released = released
+        self.num_workers = num_workers
 
-    def _fetch(self) -> None:
-        names = ", ".join(_OFFICIAL_FILES.values())
+    def about(self) -> DataInfo:
+        """See `CachedTask.about`."""
+        if self.origin == "generated":
+            return DataInfo("generated here", "none needed", self.counts)
+        return DataInfo("released TSV files", "Apache-2.0 (the benchmark's)", self.released.counts)
+
+    def options(self) -> dict[str, Any]:
+        """See `CachedTask.options`."""
+        if self.origin == "official":
+            return {"source": "official", "version": ENCODING_VERSION}
+        return {
+            "version": GENERATOR_VERSION,
+            "seed": self.seed,
+            "counts": self.counts,
+            "shape": vars(self.shape),
+        }
+
+    def source(self) -> Source[RawFiles | None] | None:
+        """See `CachedTask.source`."""
+        if self.origin == "generated":
+            return Source("generated", None)
+        found = self.released.find(self.data_dir, self.cache_dir)
+        return None if found is None else Source(found.identity, found.files)
+
+    def fetch(self) -> None:
+        """See `CachedTask.fetch`."""
+        names = ", ".join(self.released.names.values())
         raise UserError(
             f"the official ListOps files ({names}) are not in {self.data_dir}; put them, "
             f"the unpacked lra_release or its archive there, name another folder with "
             f"data_dir=, or use task.source=generated"
         )
 
-    def _encode(self, place: Path, progress: ProgressCallback) -> None:
-        """Draw the expressions, or encode the released files."""
-        if self.source == "generated":
-            name = f"generated, seed {self.seed}, generator {GENERATOR_VERSION}"
-            write(place, self._draw_splits(progress), {"source": name, "options": self._options()})
-            return
-        with writing(place) as cache:
-            self._files().fill(cache, self.data_dir, _read_tsv, progress)
-            cache.facts["options"] = self._options()
-
-    def about(self) -> About:
-        """See `Task.about`."""
-        if self.source == "official":
-            return About("released TSV files", "Apache-2.0 (the benchmark's)", OFFICIAL_COUNTS)
-        return About("generated here", "none needed", self.counts)
+    def encode(
+        self, source: Source[RawFiles | None], writer: Writer, progress: ProgressCallback
+    ) -> DataInfo:
+        """See `CachedTask.encode`: draw the expressions, or encode the released files."""
+        if source.files is not None:
+            return self.released.encode(source.files, writer, read_tsv, progress)
+        # One stream of distinct expressions, cut into the splits, as the published code does.
+        stream = ChunkStream(self._draw_distinct(progress))
+        for split in SPLITS:
+            writer.add(split, stream.take(self.counts[split]))
+        return DataInfo(source=f"generated, seed {self.seed}, generator {GENERATOR_VERSION}")
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`: checksums, and every expression is evaluated again."""
         yield from super().verify()
-        cache = self._opened()
+        cache = self.cache()
         for split in SPLITS:
             try:
                 examples = cache.examples(split, max_length=1 << 62)
@@ -155,13 +185,14 @@ class ListOps(CachedTask):
                 continue
             wrong = 0
             for start in range(0, len(examples), 1000):
-                some = [examples[at] for at in range(start, min(start + 1000, len(examples)))]
-                lengths = [len(example.inputs[0]) for example in some]
+                stop = min(start + 1000, len(examples))
+                portion = [examples[number] for number in range(start, stop)]
+                lengths = [len(example.inputs[0]) for example in portion]
                 values = trees.evaluate(
-                    np.concatenate([example.inputs[0] for example in some]),
+                    np.concatenate([example.inputs[0] for example in portion]),
                     np.concatenate(([0], np.cumsum(lengths))),
                 )
-                wrong += int((values != [example.target for example in some]).sum())
+                wrong += int((values != [example.target for example in portion]).sum())
             problem = f"{wrong} labels are not the value of their expression" if wrong else None
             yield Verification(f"{split}: labels", problem)
 
@@ -171,31 +202,37 @@ class ListOps(CachedTask):
         names[trees.CLOSE] = "]"
         return " ".join(names[token] for token in example.inputs[0])
 
-    def _options(self) -> dict[str, Any]:
-        if self.source == "official":
-            return {"source": "official", "version": ENCODING_VERSION}
-        return {
-            "version": GENERATOR_VERSION,
-            "seed": self.seed,
-            "counts": self.counts,
-            "shape": vars(self.shape),
-        }
+    def _draw_distinct(self, progress: ProgressCallback) -> Iterator[Chunk]:
+        """Draw exactly as many distinct expressions as are asked for, in an order of their own.
 
-    @staticmethod
-    def _files() -> ReleasedFiles:
-        return ReleasedFiles(_OFFICIAL_FOLDER, _OFFICIAL_FILES, OFFICIAL_COUNTS)
-
-    def _place(self) -> Path | None:
-        if self.source == "generated":
-            return self._place_for("generated")
-        identity = self._files().identity(self.data_dir, self.cache_dir)
-        return None if identity is None else self._place_for(identity)
-
-    def _draw_splits(self, progress: ProgressCallback) -> dict[Split, Iterator[Chunk]]:
-        """Cut one stream of distinct expressions into the splits, as the published code does."""
+        Raises:
+            UserError: The shape allows too few expressions.
+        """
         total = sum(self.counts.values())
-        stream = ChunkStream(_draw_distinct(self.seed, self.shape, total, progress))
-        return {split: stream.take(self.counts[split]) for split in SPLITS}
+        # A few shards are done sooner than a process starts.
+        num_workers = self.num_workers or num_cores()
+        draw = partial(_draw_shard, self.seed, self.shape)
+        shards = in_order(draw, count(), num_workers=1 if total < 5_000 else num_workers)
+        seen: set[bytes] = set()
+        barren = 0
+        for tokens, offsets, labels in shards:
+            kept = np.zeros(len(labels), np.bool_)
+            for number, (start, stop) in enumerate(pairwise(offsets)):
+                digest = hashlib.blake2b(tokens[start:stop].tobytes(), digest_size=16).digest()
+                kept[number] = len(seen) < total and digest not in seen
+                if kept[number]:
+                    seen.add(digest)
+            barren = 0 if kept.any() else barren + 1
+            if barren > 100:
+                raise UserError(
+                    f"found only {len(seen):,} of {total:,} distinct expressions with "
+                    f"{self.shape}; allow more lengths, or ask for fewer examples"
+                )
+            lengths = np.diff(offsets)
+            progress(Progress("drawing expressions", len(seen), total))
+            yield Chunk(tokens[np.repeat(kept, lengths)], lengths[kept], labels[kept])
+            if len(seen) == total:
+                return
 
 
 def _draw_shard(
@@ -203,45 +240,6 @@ def _draw_shard(
 ) -> tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]:
     tokens, offsets = trees.draw(seed, shard, shape)
     return tokens, offsets, trees.evaluate(tokens, offsets)
-
-
-def _draw_distinct(
-    seed: int, shape: trees.Shape, total: int, progress: ProgressCallback
-) -> Iterator[Chunk]:
-    """Draw exactly ``total`` distinct expressions, on all cores, in an order of their own.
-
-    Raises:
-        UserError: The shape allows too few expressions.
-    """
-    seen: set[bytes] = set()
-    barren = 0
-    for tokens, offsets, labels in _shards(seed, shape, total):
-        kept = np.zeros(len(labels), np.bool_)
-        for at, (start, stop) in enumerate(pairwise(offsets)):
-            digest = hashlib.blake2b(tokens[start:stop].tobytes(), digest_size=16).digest()
-            kept[at] = len(seen) < total and digest not in seen
-            if kept[at]:
-                seen.add(digest)
-        barren = 0 if kept.any() else barren + 1
-        if barren > 100:
-            raise UserError(
-                f"found only {len(seen):,} of {total:,} distinct expressions with {shape}; "
-                f"allow more lengths, or ask for fewer examples"
-            )
-        lengths = np.diff(offsets)
-        progress(Progress("drawing expressions", len(seen), total))
-        yield Chunk(tokens[np.repeat(kept, lengths)], lengths[kept], labels[kept])
-        if len(seen) == total:
-            return
-
-
-def _shards(
-    seed: int, shape: trees.Shape, total: int
-) -> Iterator[tuple[trees.Tokens, trees.Offsets, NDArray[np.int64]]]:
-    """Yield the shards in order."""
-    draw = partial(_draw_shard, seed, shape)
-    # A few shards are done sooner than a process starts.
-    return in_order(draw, count(), num_workers=1 if total < 5_000 else num_cores())
 
 
 _OPERATORS = tuple(
@@ -277,7 +275,7 @@ def encode(source: bytes) -> bytes:
     return source.translate(_SINGLE)
 
 
-def _read_tsv(member: Member, progress: ProgressCallback = ignore_progress) -> Iterator[Chunk]:
+def read_tsv(member: Member, progress: ProgressCallback = ignore_progress) -> Iterator[Chunk]:
     """Read a released file, a thousand lines at a time.
 
     Raises:
@@ -307,28 +305,38 @@ def _read_tsv(member: Member, progress: ProgressCallback = ignore_progress) -> I
             )
         rows.append((encode(columns[0]), int(columns[1])))
         if len(rows) == 1000:
-            yield _chunk_of(rows, member.place, number - len(rows) + 1)
+            yield chunk_of(rows, member.place, number - len(rows) + 1)
             rows = []
             progress(Progress(f"reading {member.name} [bytes]", done, member.size))
     if rows:
-        yield _chunk_of(rows, member.place, number - len(rows) + 1)
+        yield chunk_of(rows, member.place, number - len(rows) + 1)
     elif number == 1:
         raise UserError(f"{member.place} holds no examples; get it again")
 
 
-def _chunk_of(rows: list[tuple[bytes, int]], place: str, first_line: int) -> Chunk:
+def chunk_of(rows: list[tuple[bytes, int]], place: str, first_line: int) -> Chunk:
+    """Return encoded expressions and their values for writing; every one is evaluated again.
+
+    Args:
+        rows: Ids (see `encode`) and the value that is said of them.
+        place: How to name the file to a person.
+        first_line: Number of the first one's line.
+
+    Raises:
+        UserError: One is no expression, or worth something else.
+    """
     tokens = np.frombuffer(b"".join(source for source, _ in rows), np.uint8)
     lengths = np.array([len(source) for source, _ in rows], np.int64)
     labels = np.array([label for _, label in rows], np.int64)
     values = trees.evaluate(tokens, np.concatenate(([0], np.cumsum(lengths))))
     wrong = np.flatnonzero(values != labels)
     if len(wrong):
-        at = int(wrong[0])
-        found = "it is not a well-formed expression"
-        if values[at] >= 0:
-            found = f"the expression is worth {values[at]}, the file says {labels[at]}"
+        row = int(wrong[0])
+        problem = "it is not a well-formed expression"
+        if values[row] >= 0:
+            problem = f"the expression is worth {values[row]}, the file says {labels[row]}"
         raise UserError(
-            f"{place}, line {first_line + at}: {found}; the file may be cut short or edited, "
+            f"{place}, line {first_line + row}: {problem}; the file may be cut short or edited, "
             f"get it again"
         )
     return Chunk(tokens, lengths, labels)

@@ -6,61 +6,28 @@ arXiv 2011.04006 asks, on other texts.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice, zip_longest
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lra_bench.errors import UserError
-from lra_bench.types import (
-    SPLITS,
-    About,
-    Example,
-    Progress,
-    ProgressCallback,
-    Split,
-    ignore_progress,
-)
-from lra_tasks import _imdb_archive, _pairs, text
-from lra_tasks._cache import CachedTask, write
-from lra_tasks._imdb_archive import ARCHIVE_NAME, REMEDY, FilmList
-from lra_tasks._sources import identity_of
+from lra_bench.types import DataInfo, Example, ProgressCallback, Split, ignore_progress
+from lra_tasks import _bytes, _imdb
+from lra_tasks._options import check_counts, check_length, check_seed
+from lra_tasks._pairing import FilmReview, make_pairs
+from lra_tasks._store import Layout
+from lra_tasks.cached_task import CachedTask, Source, Writer
 
 # Raised when the same archive and options would give other pairs.
 PREPARATION_VERSION = 1
-# Of the films of the official reviews; see `_films_digest`.
-OFFICIAL_FILMS = "5d27c74a6d443d18eb26264b8d6898b775b71fc37513f4297bbf970acd19aeab"
 ANSWERS = ("two films", "the same film")
 
 _FILM = re.compile(r"https?://[^/\s]+/title/(tt[0-9]{1,10})(/\S*)?")
-_FOLDERS = tuple((part, mood) for part in ("train", "test") for mood in ("neg", "pos"))
+_FOLDERS = tuple((part, mood) for part in _imdb.PARTS for mood in _imdb.MOODS)
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
-    """A review and what it is about.
-
-    Args:
-        id: Its name among the reviews, for example ``train-neg-7``.
-        film: The film's name at IMDB.
-        mood: ``neg`` or ``pos``.
-        text: On one line.
-    """
-
-    id: str
-    film: str
-    mood: str
-    text: str
-
-
-Match = tuple[Review, Review, int]
-
-
-class ReviewPairs(CachedTask):
+class ReviewPairs(CachedTask[Path]):
     """Pairs of reviews as bytes; id = byte + 1, 0 is padding.
 
     - No film and no text is in two splits. The training reviews of the archive give the training
@@ -86,6 +53,7 @@ class ReviewPairs(CachedTask):
         num_test: Test pairs, an even number.
         seed: Which pairs, in which order.
         max_length: Reviews are cut to this [bytes].
+        official: What the official reviews and films are.
 
     Raises:
         UserError: A number is out of range.
@@ -101,81 +69,85 @@ class ReviewPairs(CachedTask):
         num_test: int = 2_000,
         seed: int = 0,
         max_length: int = 4_000,
+        official: _imdb.Official = _imdb.OFFICIAL,
     ) -> None:
         self.counts: dict[Split, int] = {
             "train": num_train,
             "validation": num_validation,
             "test": num_test,
         }
-        for split, number in self.counts.items():
-            if number < 4 or number % 2:
-                raise UserError(f"task.num_{split}={number} must be even and at least 4")
-        if max_length < 1 or seed < 0:
-            raise UserError(
-                f"task.max_length={max_length} must be at least 1, task.seed={seed} not negative"
-            )
-        self.spec = _pairs.spec_of("review_pairs", max_length, 0.5)
+        check_counts(self.counts, least=4, even=True)
+        check_length(max_length)
+        check_seed(seed)
+        self.spec = _bytes.spec_of(
+            "review_pairs", max_length=max_length, majority_baseline=0.5, num_inputs=2
+        )
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.seed = seed
+        self.official = official
 
-    def about(self) -> About:
-        """See `Task.about`."""
-        return About(
-            f"IMDB review pairs, {ARCHIVE_NAME}",
-            "no license; cite Maas et al. 2011",
-            self.counts,
+    def about(self) -> DataInfo:
+        """See `CachedTask.about`."""
+        return DataInfo(
+            origin=f"IMDB review pairs, {_imdb.ARCHIVE_NAME}",
+            terms=_imdb.TERMS,
+            num_examples=self.counts,
         )
 
     def decode(self, example: Example) -> str:
         """See `Task.decode`: both texts, and what the label means."""
-        return _pairs.decode(example, ANSWERS)
+        return _bytes.pair_of(example.inputs, ANSWERS[int(example.target)])
 
-    def _options(self) -> dict[str, Any]:
+    def layout(self) -> Layout:
+        """See `CachedTask.layout`: bytes as they are."""
+        return Layout.of(self.spec, first_id=_bytes.FIRST_ID)
+
+    def options(self) -> dict[str, Any]:
+        """See `CachedTask.options`."""
         return {"version": PREPARATION_VERSION, "seed": self.seed, "counts": self.counts}
 
-    def _place(self) -> Path | None:
-        path = self.data_dir / ARCHIVE_NAME
-        return self._place_for(identity_of(path, self.cache_dir)) if path.exists() else None
+    def source(self) -> Source[Path] | None:
+        """See `CachedTask.source`."""
+        return _imdb.find(self.data_dir, self.cache_dir)
 
-    def _fetch(self) -> None:
-        text.download_archive(self.data_dir)
+    def fetch(self) -> None:
+        """See `CachedTask.fetch`."""
+        _imdb.fetch(self.data_dir, self.official)
 
-    def _encode(self, place: Path, progress: ProgressCallback) -> None:
-        path = self.data_dir / ARCHIVE_NAME
-        digest = identity_of(path, self.cache_dir)
-        names = {archive.sha256: archive.name for archive in text.KNOWN}
-        facts: dict[str, Any] = {
-            "source": f"IMDB review pairs, seed {self.seed}",
-            "options": self._options(),
-            "details": {
-                "archive": names.get(digest, "unknown archive"),
-                "archive_sha256": digest,
-            },
-        }
-        reviews, is_official = read_reviews(path, progress)
-        if not is_official:
-            facts["unofficial"] = (
+    def encode(self, source: Source[Path], writer: Writer, progress: ProgressCallback) -> DataInfo:
+        """See `CachedTask.encode`."""
+        path = source.files
+        reviews, is_official = read_reviews(path, progress, official=self.official)
+        pairs = make_pairs(reviews, self.counts, self.seed, path, progress)
+        for split, matches in pairs.items():
+            rows = (
+                ((first.text.encode(), second.text.encode()), label)
+                for first, second, label in matches
+            )
+            writer.add(split, _bytes.chunks_of(rows))
+        warning = (
+            ""
+            if is_official
+            else (
                 f"{path.name} does not hold the official reviews and films: another SHA-256 of its "
                 f"{len(reviews['train']):,} training and {len(reviews['test']):,} test reviews or "
-                f"of their films; get it from {text.URL}"
+                f"of their films; get it from {self.official.url}"
             )
-        pairs = make_pairs(reviews, self.counts, self.seed, path, progress)
-        splits = {split: _pairs.chunks_of(_encoded(matches)) for split, matches in pairs.items()}
-        write(place, splits, facts, num_inputs=2, first_id=_pairs.FIRST_ID)
-
-
-def _encoded(matches: Iterable[Match]) -> Iterator[_pairs.Pair]:
-    for first, second, label in matches:
-        yield first.text.encode(), second.text.encode(), label
-
-
-# Reading the reviews and their films.
+        )
+        return DataInfo(
+            source=f"IMDB review pairs, seed {self.seed}",
+            warning=warning,
+            details=_imdb.details_of(source, self.official),
+        )
 
 
 def read_reviews(
-    path: Path, progress: ProgressCallback = ignore_progress
-) -> tuple[dict[str, list[Review]], bool]:
+    path: Path,
+    progress: ProgressCallback = ignore_progress,
+    *,
+    official: _imdb.Official = _imdb.OFFICIAL,
+) -> tuple[dict[str, list[FilmReview]], bool]:
     """Read the labeled reviews of an archive, of ``train`` and of ``test``, in order.
 
     Returns:
@@ -184,25 +156,41 @@ def read_reviews(
     Raises:
         UserError: The archive is broken, a review is none, or the films of some are not known.
     """
-    files: dict[tuple[str, str], list[_imdb_archive.Review]] = {where: [] for where in _FOLDERS}
+    return join(_imdb.read_archive(path, progress), path, official)
+
+
+def join(
+    members: Iterable[_imdb.Review | _imdb.FilmList], path: Path, official: _imdb.Official
+) -> tuple[dict[str, list[FilmReview]], bool]:
+    """Put reviews and their films together; see `read_reviews`.
+
+    Args:
+        members: What the archive has.
+        path: The archive, for the messages.
+        official: What the official reviews and films are.
+
+    Raises:
+        UserError: A review is none, or the films of some are not known.
+    """
+    files: dict[tuple[str, str], list[_imdb.Review]] = {folder: [] for folder in _FOLDERS}
     lists: dict[tuple[str, str], bytes] = {}
-    for found in _imdb_archive.read_archive(path, progress):
-        if isinstance(found, FilmList):
-            lists[found.part, found.mood] = found.content
+    for member in members:
+        if isinstance(member, _imdb.FilmList):
+            lists[member.part, member.mood] = member.content
         else:
-            files[found.part, found.mood].append(found)
+            files[member.part, member.mood].append(member)
     films: dict[tuple[str, str], list[str]] = {}
-    reviews: dict[str, list[Review]] = {"train": [], "test": []}
-    rows: dict[str, list[tuple[bytes, int]]] = {"train": [], "test": []}
-    for (part, mood), some in files.items():
+    reviews: dict[str, list[FilmReview]] = {part: [] for part in _imdb.PARTS}
+    rows: dict[str, list[tuple[bytes, int]]] = {part: [] for part in _imdb.PARTS}
+    for (part, mood), folder in files.items():
         place = f"{path}, {part}/urls_{mood}.txt"
-        films[part, mood] = _films(lists.get((part, mood)), len(some), place)
-        reviews[part] += _numbered(some, films[part, mood], path)
-        some.sort(key=lambda review: review.name)
-        rows[part] += [(review.text, int(mood == "pos")) for review in some]
+        films[part, mood] = _films(lists.get((part, mood)), len(folder), place)
+        reviews[part] += _numbered(folder, films[part, mood], path)
+        folder.sort(key=lambda review: review.name)
+        rows[part] += [(review.text, int(mood == "pos")) for review in folder]
     is_official = (
-        text.content_digest(rows) == text.OFFICIAL_CONTENT
-        and _films_digest(films) == OFFICIAL_FILMS
+        _imdb.content_digest(rows) == official.content
+        and _imdb.films_digest(films) == official.films
     )
     return reviews, is_official
 
@@ -214,34 +202,34 @@ def _films(content: bytes | None, number: int, place: str) -> list[str]:
         UserError: The list is missing, holds something else, or is not one of ``number`` reviews.
     """
     if content is None:
-        raise UserError(f"{place} is missing; {REMEDY}")
+        raise UserError(f"{place} is missing; {_imdb.REMEDY}")
     lines = [line.decode("ascii", "backslashreplace") for line in content.splitlines()]
     if len(lines) != number:
-        raise UserError(f"{place} has {len(lines):,} lines for {number:,} reviews; {REMEDY}")
+        raise UserError(f"{place} has {len(lines):,} lines for {number:,} reviews; {_imdb.REMEDY}")
     films = []
-    for at, line in enumerate(lines, start=1):
-        found = _FILM.fullmatch(line)
-        if found is None:
-            raise UserError(f"{place}, line {at}: {line[:80]!r} is no film of IMDB; {REMEDY}")
-        films.append(found[1])
+    for number_of_line, line in enumerate(lines, start=1):
+        match = _FILM.fullmatch(line)
+        if match is None:
+            raise UserError(
+                f"{place}, line {number_of_line}: {line[:80]!r} is no film of IMDB; {_imdb.REMEDY}"
+            )
+        films.append(match[1])
     return films
 
 
-def _numbered(
-    some: Sequence[_imdb_archive.Review], films: Sequence[str], path: Path
-) -> list[Review]:
+def _numbered(folder: Sequence[_imdb.Review], films: Sequence[str], path: Path) -> list[FilmReview]:
     """Return the reviews of a folder in the order of their numbers, each with its film.
 
     Raises:
         UserError: Their numbers are not 0, 1, 2 and so on, or one is not UTF-8.
     """
     # As text: a number may have more digits than Python converts.
-    by_number = {review.number: review for review in some}
-    missing = [number for number in map(str, range(len(some))) if number not in by_number]
+    by_number = {review.number: review for review in folder}
+    missing = [number for number in map(str, range(len(folder))) if number not in by_number]
     if missing:
         raise UserError(
-            f"{path} has {len(some):,} reviews beside {some[0].name}, but none of number "
-            f"{missing[0]}; {REMEDY}"
+            f"{path} has {len(folder):,} reviews beside {folder[0].name}, but none of number "
+            f"{missing[0]}; {_imdb.REMEDY}"
         )
     reviews = []
     for number, film in enumerate(films):
@@ -249,151 +237,8 @@ def _numbered(
         try:
             line = re.sub(r"[\t\r\n]+", " ", file.text.decode()).strip()
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, member {file.name} is not UTF-8; {REMEDY}") from error
+            raise UserError(f"{path}, member {file.name} is not UTF-8; {_imdb.REMEDY}") from error
         if not line:
-            raise UserError(f"{path}, member {file.name} is empty; {REMEDY}")
-        reviews.append(Review(f"{file.part}-{file.mood}-{number}", film, file.mood, line))
+            raise UserError(f"{path}, member {file.name} is empty; {_imdb.REMEDY}")
+        reviews.append(FilmReview(f"{file.part}-{file.mood}-{number}", film, file.mood, line))
     return reviews
-
-
-def _films_digest(films: Mapping[tuple[str, str], Sequence[str]]) -> str:
-    """Return a SHA-256 (hex) of which review is of which film."""
-    digest = hashlib.sha256()
-    for part, mood in _FOLDERS:
-        digest.update(f"{part} {mood} {' '.join(films[part, mood])}\n".encode())
-    return digest.hexdigest()
-
-
-# Making pairs of them.
-
-
-def make_pairs(
-    reviews: Mapping[str, Sequence[Review]],
-    counts: Mapping[Split, int],
-    seed: int,
-    path: Path,
-    progress: ProgressCallback = ignore_progress,
-) -> dict[Split, list[Match]]:
-    """Return the pairs of each split in their order.
-
-    Args:
-        reviews: Of ``train`` and ``test``.
-        counts: How many pairs each split is to have, even numbers.
-        seed: Of all order.
-        path: What the reviews were read from, for the messages.
-        progress: Told the pairs that have been made.
-
-    Raises:
-        UserError: So many pairs cannot be made.
-    """
-    pools = _pools(reviews, seed)
-    total, done = sum(counts.values()), 0
-    pairs: dict[Split, list[Match]] = {}
-    for split in SPLITS:
-        positives = _positives(pools[split], counts[split] // 2, seed, f"task.num_{split}", path)
-        rights = _exchanged(positives, seed)
-        if rights is None:
-            raise UserError(
-                f"task.num_{split}={counts[split]}: the pairs of one film cannot be exchanged into "
-                f"pairs of two films, for one film has more than half of those of one polarity; "
-                f"ask for more, or for fewer"
-            )
-        matches = [(first, second, 1) for first, second in positives]
-        matches += [(first, other, 0) for (first, _), other in zip(positives, rights, strict=True)]
-        pairs[split] = sorted(
-            matches, key=lambda match: _key(seed, "row", f"{match[2]}.0", match[0].id, match[1].id)
-        )
-        done += counts[split]
-        progress(Progress("making pairs", done, total))
-    return pairs
-
-
-def _key(*parts: object) -> bytes:
-    """Return what things are ordered by: the same on every machine, with every version."""
-    return hashlib.sha256("|".join(map(str, parts)).encode()).digest()
-
-
-def _pools(reviews: Mapping[str, Sequence[Review]], seed: int) -> dict[Split, list[Review]]:
-    """Divide the reviews so that no film and no text is in two splits."""
-    copies = defaultdict(list)
-    for review in (*reviews["train"], *reviews["test"]):
-        copies[re.sub(r"[\W_]+", "", review.text.lower())].append(review)
-    kept = {same[0].id for same in copies.values() if all(one.film == same[0].film for one in same)}
-    of_training = {review.film for review in reviews["train"]}
-    pools: dict[Split, list[Review]] = {split: [] for split in SPLITS}
-    pools["train"] = [review for review in reviews["train"] if review.id in kept]
-    for review in reviews["test"]:
-        if review.id in kept and review.film not in of_training:
-            is_odd = _key(seed, "split", review.film)[0] % 2
-            pools["validation" if is_odd else "test"].append(review)
-    return pools
-
-
-def _positives(
-    reviews: Sequence[Review], number: int, seed: int, option: str, path: Path
-) -> list[tuple[Review, Review]]:
-    """Return pairs of reviews of one film, from the films in turn.
-
-    Raises:
-        UserError: There are fewer.
-    """
-    films = defaultdict(list)
-    for review in reviews:
-        films[review.film].append(review)
-    order = sorted(films, key=lambda film: _key(seed, "movie", film))
-    turns = zip_longest(*(_of_one_film(films[film], seed) for film in order))
-    pairs = list(islice((pair for turn in turns for pair in turn if pair is not None), number))
-    if len(pairs) < number:
-        raise UserError(
-            f"{option}={2 * number} is too much: {path} gives at most {2 * len(pairs):,} pairs, "
-            f"half of them of one film"
-        )
-    return pairs
-
-
-def _of_one_film(reviews: Sequence[Review], seed: int) -> Iterator[tuple[Review, Review]]:
-    """Yield all pairs, in rounds in which nobody plays twice, as in a tournament."""
-    players = sorted(reviews, key=lambda review: _key(seed, "order", review.id))
-    # The first stays on its seat, the others move on by one a round; an odd one out rests.
-    seats = len(players) + len(players) % 2
-    for moved in range(seats - 1):
-        table = [0, *((seat - moved) % (seats - 1) + 1 for seat in range(seats - 1))]
-        for seat in range(seats // 2):
-            if max(table[seat], table[-1 - seat]) == len(players):
-                continue
-            first, second = players[table[seat]], players[table[-1 - seat]]
-            is_left_first = _key(seed, "side", first.id, second.id)[0] % 2
-            yield (first, second) if is_left_first else (second, first)
-
-
-def _exchanged(positives: Sequence[tuple[Review, Review]], seed: int) -> list[Review] | None:
-    """Exchange the right reviews of one polarity so that no pair is of one film any more.
-
-    Returns:
-        A right review for each left one; None if that is impossible.
-    """
-
-    def fits(place: int, giver: int) -> bool:
-        return positives[place][0].film != positives[giver][1].film
-
-    rights = [second for _, second in positives]
-    for mood in ("neg", "pos"):
-        places = [at for at, (_, second) in enumerate(positives) if second.mood == mood]
-        # Which of the places gives its review to each.
-        givers = sorted(places, key=lambda at: _key(seed, "deal", at, positives[at][1].id))
-
-        for at, place in enumerate(places):
-            if fits(place, givers[at]):
-                continue
-            # The next with which a swap helps, and does no harm. There is one unless a film has
-            # more than half of the places, when nothing helps.
-            for step in range(1, len(places)):
-                other = (at + step) % len(places)
-                if fits(place, givers[other]) and fits(places[other], givers[at]):
-                    givers[at], givers[other] = givers[other], givers[at]
-                    break
-            else:
-                return None
-        for place, giver in zip(places, givers, strict=True):
-            rights[place] = positives[giver][1]
-    return rights

@@ -5,61 +5,27 @@ Source: Maas et al., ACL 2011; as a task for long sequences, arXiv 2011.04006.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lra_bench.errors import UserError
-from lra_bench.types import About, Example, Progress, ProgressCallback, Split, TaskSpec
-from lra_tasks._cache import CachedTask, Chunk, write
-from lra_tasks._download import download
-from lra_tasks._imdb_archive import ARCHIVE_NAME as ARCHIVE_NAME
-from lra_tasks._imdb_archive import URL as URL
-from lra_tasks._sources import identity_of
-from lra_tasks._tfds import prepared, rows_of
+from lra_bench.types import DataInfo, Example, ProgressCallback, Split
+from lra_tasks import _bytes, _imdb
+from lra_tasks._options import check_counts, check_length, check_seed
+from lra_tasks._store import Layout
+from lra_tasks.cached_task import CachedTask, Source, Writer
 
 # Raised when the same archive and options would give other bytes.
 PREPARATION_VERSION = 1
-_NUM_TRAINING = 25_000
-_READ_AT_ONCE = 500
+
+# Text and class of reviews.
+Reviews = list[tuple[bytes, int]]
 
 
-@dataclass(frozen=True)
-class Archive:
-    """An archive that is known to hold the reviews.
-
-    Args:
-        name: What it is, for records.
-        num_bytes: Its size.
-        sha256: Its checksum (hex).
-    """
-
-    name: str
-    num_bytes: int
-    sha256: str
-
-
-OFFICIAL = Archive(
-    "official archive",
-    84_125_825,
-    "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
-)
-# The same labelled reviews, packed anew without the bag-of-words files.
-REPACKED = Archive(
-    "repacked archive",
-    56_524_153,
-    "cc214112d203dd70c2cf8a7f522f91dc6cceb8226afb7dd34623afda7d5e56ce",
-)
-KNOWN = (OFFICIAL, REPACKED)
-# Of the labeled reviews themselves, the same in both; see `content_digest`.
-OFFICIAL_CONTENT = "c9146d4e1b24e1c8dff46135443fcb09edbd2219edd993f17ddc4d49f24b087b"
-
-
-class Text(CachedTask):
+class Text(CachedTask[Path]):
     """IMDB reviews as UTF-8 bytes; id = byte + 1, 0 is padding.
 
     The 25,000 test reviews are the test split, whole. Validation is a fixed part of the 25,000
@@ -72,6 +38,7 @@ class Text(CachedTask):
         max_length: Reviews are cut to this [bytes].
         num_validation: Training reviews held out, an even number.
         validation_seed: Which ones.
+        official: What the official reviews are.
 
     Raises:
         UserError: A number is out of range.
@@ -85,62 +52,90 @@ class Text(CachedTask):
         max_length: int = 4_000,
         num_validation: int = 2_500,
         validation_seed: int = 0,
+        official: _imdb.Official = _imdb.OFFICIAL,
     ) -> None:
-        if max_length < 1 or validation_seed < 0:
+        check_length(max_length)
+        check_seed(validation_seed, name="validation_seed")
+        check_counts({"validation": num_validation}, least=2, even=True)
+        if num_validation >= official.num_reviews:
             raise UserError(
-                f"task.max_length={max_length} must be at least 1, "
-                f"task.validation_seed={validation_seed} not negative"
+                f"task.num_validation={num_validation} must be below {official.num_reviews:,}, "
+                f"the number of training reviews"
             )
-        if not 2 <= num_validation < _NUM_TRAINING or num_validation % 2:
-            raise UserError(
-                f"task.num_validation={num_validation} must be even, at least 2, and below "
-                f"{_NUM_TRAINING:,}"
-            )
-        # Bytes 0..255 are ids 1..256.
-        self.spec = TaskSpec(
-            name="text",
-            vocab_size=257,
-            max_length=max_length,
-            num_classes=2,
-            majority_baseline=0.5,
-        )
+        self.spec = _bytes.spec_of("text", max_length=max_length, majority_baseline=0.5)
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.num_validation = num_validation
         self.validation_seed = validation_seed
+        self.official = official
 
-    def _fetch(self) -> None:
-        download_archive(self.data_dir)
-
-    def about(self) -> About:
-        """See `Task.about`."""
-        training = _NUM_TRAINING - self.num_validation
-        return About(
-            f"IMDB reviews, {ARCHIVE_NAME}",
-            "no license; cite Maas et al. 2011",
-            {"train": training, "validation": self.num_validation, "test": _NUM_TRAINING},
+    def about(self) -> DataInfo:
+        """See `CachedTask.about`."""
+        number = self.official.num_reviews
+        return DataInfo(
+            origin=f"IMDB reviews, {_imdb.ARCHIVE_NAME}",
+            terms=_imdb.TERMS,
+            num_examples={
+                "train": number - self.num_validation,
+                "validation": self.num_validation,
+                "test": number,
+            },
         )
 
     def decode(self, example: Example) -> str:
         """See `Task.decode`: the text."""
-        ids = example.inputs[0].astype(np.int64)
-        return bytes((ids - 1).tolist()).decode("utf-8", errors="replace")
+        return _bytes.text_of(example.inputs[0])
 
-    def _options(self) -> dict[str, Any]:
+    def layout(self) -> Layout:
+        """See `CachedTask.layout`: ids as they are, since UTF-8 lacks the one of 256."""
+        return Layout.of(self.spec, num_ids=256)
+
+    def options(self) -> dict[str, Any]:
+        """See `CachedTask.options`."""
         return {
             "version": PREPARATION_VERSION,
             "num_validation": self.num_validation,
             "validation_seed": self.validation_seed,
         }
 
-    def _place(self) -> Path | None:
-        path = self.data_dir / ARCHIVE_NAME
-        return self._place_for(identity_of(path, self.cache_dir)) if path.exists() else None
+    def source(self) -> Source[Path] | None:
+        """See `CachedTask.source`."""
+        return _imdb.find(self.data_dir, self.cache_dir)
 
-    def _encode(self, place: Path, progress: ProgressCallback) -> None:
-        path = self.data_dir / ARCHIVE_NAME
-        reviews = _reviews(path, self.cache_dir, progress)
-        training, test = (reviews[split] for split in ("train", "test"))
+    def fetch(self) -> None:
+        """See `CachedTask.fetch`."""
+        _imdb.fetch(self.data_dir, self.official)
+
+    def encode(self, source: Source[Path], writer: Writer, progress: ProgressCallback) -> DataInfo:
+        """See `CachedTask.encode`."""
+        reviews = _read(source.files, self.cache_dir, progress)
+        held_out = self._held_out(reviews["train"], source.files)
+        training = list(zip(reviews["train"], held_out, strict=True))
+        splits: dict[Split, Reviews] = {
+            "train": [row for row, is_out in training if not is_out],
+            "validation": [row for row, is_out in training if is_out],
+            "test": reviews["test"],
+        }
+        for split, rows in splits.items():
+            texts = (((text,), label) for text, label in rows)
+            writer.add(split, _bytes.chunks_of(texts, first_id=writer.layout.first_id))
+        validation = (
+            f"{self.num_validation:,} of the training reviews, stratified, "
+            f"seed {self.validation_seed}"
+        )
+        return DataInfo(
+            # Whatever it was packed in: the fingerprint tells the reviews.
+            source="IMDB reviews",
+            warning=self._warning(reviews, source.files),
+            details=_imdb.details_of(source, self.official) | {"validation": validation},
+        )
+
+    def _held_out(self, training: Reviews, path: Path) -> list[bool]:
+        """Return which training reviews are for validation.
+
+        Raises:
+            UserError: None of a class would be left to train on.
+        """
         labels = [label for _, label in training]
         for label in (0, 1):
             if labels.count(label) <= self.num_validation // 2:
@@ -148,81 +143,41 @@ class Text(CachedTask):
                     f"{path} has {labels.count(label):,} training reviews of class {label}; "
                     f"task.num_validation={self.num_validation} leaves none to train on"
                 )
-        held_out = _stratified(labels, self.num_validation, self.validation_seed)
-        splits: dict[Split, list[tuple[bytes, int]]] = {
-            "train": [row for row, out in zip(training, held_out, strict=True) if not out],
-            "validation": [row for row, out in zip(training, held_out, strict=True) if out],
-            "test": test,
-        }
-        digest = identity_of(path, self.cache_dir)
-        names = {archive.sha256: archive.name for archive in KNOWN}
-        facts: dict[str, Any] = {
-            # Whatever it was packed in: the fingerprint tells the reviews.
-            "source": "IMDB reviews",
-            "options": self._options(),
-            "details": {
-                "archive": names.get(digest, "unknown archive"),
-                "archive_sha256": digest,
-                "validation": f"{self.num_validation:,} of the training reviews, stratified, "
-                f"seed {self.validation_seed}",
-            },
-        }
-        content = content_digest(reviews)
-        if content != OFFICIAL_CONTENT:
-            facts["unofficial"] = (
-                f"{path.name} does not hold the official reviews: {len(training):,} training and "
-                f"{len(test):,} test reviews, SHA-256 of their content {content[:16]}..., "
-                f"expected {_NUM_TRAINING:,}, {_NUM_TRAINING:,} and "
-                f"{OFFICIAL_CONTENT[:16]}...; get it from {URL}"
-            )
-        write(place, {split: _chunks(rows) for split, rows in splits.items()}, facts)
+        return _stratified(labels, self.num_validation, self.validation_seed)
+
+    def _warning(self, reviews: Mapping[str, Reviews], path: Path) -> str:
+        """Say why these are not the official reviews; nothing if they are."""
+        official, content = self.official, _imdb.content_digest(reviews)
+        if content == official.content:
+            return ""
+        return (
+            f"{path.name} does not hold the official reviews: {len(reviews['train']):,} training "
+            f"and {len(reviews['test']):,} test reviews, SHA-256 of their content "
+            f"{content[:16]}..., expected {official.num_reviews:,}, {official.num_reviews:,} and "
+            f"{official.content[:16]}...; get it from {official.url}"
+        )
 
 
-def download_archive(data_dir: Path) -> None:
-    """Put the official archive of the reviews into a folder.
+def _read(path: Path, cache_dir: Path, progress: ProgressCallback) -> dict[str, Reviews]:
+    """Read the labeled reviews of both parts, in the order of their names.
 
     Raises:
-        UserError: There is no network, the server refuses, or the checksum differs.
+        UserError: The archive is broken, holds what is no review, or a part has none.
     """
-    download(
-        URL,
-        data_dir / ARCHIVE_NAME,
-        what="the IMDB reviews",
-        num_bytes=OFFICIAL.num_bytes,
-        sha256=OFFICIAL.sha256,
-    )
+    # It takes a second, and only preparing needs it.
+    from lra_tasks._imdb_builder import ImdbReviews
 
-
-def content_digest(reviews: Mapping[str, list[tuple[bytes, int]]]) -> str:
-    """Return a SHA-256 (hex) of the labeled reviews, whatever they were packed in."""
-    digest = hashlib.sha256()
-    for split in ("train", "test"):
-        for text, label in reviews[split]:
-            digest.update(b"%s %d %d\n%s" % (split.encode(), label, len(text), text))
-    return digest.hexdigest()
-
-
-def _reviews(
-    path: Path, cache_dir: Path, progress: ProgressCallback
-) -> dict[str, list[tuple[bytes, int]]]:
-    """Read the labelled reviews through tensorflow-datasets, in the order of their file names.
-
-    Raises:
-        UserError: The archive is broken, holds what is no review, or the disk is full.
-    """
-    from lra_tasks._imdb_builder import NUM_LABELLED, LraImdb
-
-    def make(folder: str) -> LraImdb:
-        builder = LraImdb(data_dir=folder, file_format="array_record")
-        builder.count = lambda done: progress(Progress("reading reviews", done, NUM_LABELLED))
-        return builder
-
-    reviews = {}
-    with prepared(make, archive=path, cache_dir=cache_dir) as builder:
-        for split in ("train", "test"):
-            rows = sorted(rows_of(builder, split), key=lambda row: str(row["id"]))
-            reviews[split] = [(row["text"], int(row["label"])) for row in rows]
-    return reviews
+    by_name: dict[str, dict[str, tuple[bytes, int]]] = {part: {} for part in _imdb.PARTS}
+    # The builder writes nothing; it must be told a folder.
+    builder = ImdbReviews(data_dir=str(cache_dir))
+    for part, example in builder.examples(path, progress):
+        by_name[part][example["id"].item()] = example["text"].item(), example["label"]
+    if not all(by_name.values()):
+        raise UserError(
+            f"{path} has no examples in one of its parts; it is not what its name says, get it "
+            f"again"
+        )
+    return {part: [rows[name] for name in sorted(rows)] for part, rows in by_name.items()}
 
 
 def _stratified(labels: list[int], number: int, seed: int) -> list[bool]:
@@ -234,12 +189,3 @@ def _stratified(labels: list[int], number: int, seed: int) -> list[bool]:
         rows = np.flatnonzero(np.array(labels) == label)
         chosen[rows[np.argsort(keys[rows], kind="stable")[: number // 2]]] = True
     return chosen.tolist()
-
-
-def _chunks(rows: list[tuple[bytes, int]]) -> Iterator[Chunk]:
-    for start in range(0, len(rows), _READ_AT_ONCE):
-        some = rows[start : start + _READ_AT_ONCE]
-        data = np.frombuffer(b"".join(text for text, _ in some), np.uint8)
-        # UTF-8 has no byte 255, so that byte + 1 still fits into a byte; the builder checks it.
-        lengths = np.array([len(text) for text, _ in some], np.int64)
-        yield Chunk(data + np.uint8(1), lengths, np.array([label for _, label in some], np.int64))

@@ -23,19 +23,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_tasks._pathfinder_geometry import Bools, Bytes, Drawn, Floats, Ints, clearances
+
 Difficulty = Literal["easy", "intermediate", "hard"]
-DIFFICULTIES: tuple[Difficulty, ...] = get_args(Difficulty)
 RESOLUTIONS = (32, 64, 128, 256)
 
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+# Gray levels, shape (N, R, R), and labels, shape (N,).
+Images = tuple[Bytes, Ints]
 
 _NUM_ANGLES = 360
 # Attempts at one stroke, at one distractor.
@@ -145,7 +144,7 @@ class Random:
 
 
 @dataclass(frozen=True)
-class _Strokes:
+class Strokes:
     """Every stroke that can occur, drawn once, for one margin.
 
     A state is a stroke: 0..359 are first strokes at whole degrees from -180, then one for each
@@ -175,7 +174,7 @@ def _moves(angles: list[float], distance: float) -> Floats:
     return distance * np.array([(math.sin(angle), math.cos(angle)) for angle in angles])
 
 
-def _moved(points: Ints, moves: Floats) -> Ints:
+def moved(points: Ints, moves: Floats) -> Ints:
     """Return moved points; each coordinate is rounded up, as published.
 
     A move along an axis has a tiny part across it, and near the first row or column, where numbers
@@ -224,7 +223,7 @@ def _draw_stroke(params: Parameters, margin: int, angle: float) -> tuple[Bytes, 
     scale, reach = params.antialias, _reach(params, margin)
     center = reach * scale
     (move,) = _moves([angle], params.paddle_length * scale)
-    row, col = _moved(np.array((center, center)), move).tolist()
+    row, col = moved(np.array((center, center)), move).tolist()
     canvas = Image.new("L", (2 * center + 1, 2 * center + 1))
     ImageDraw.Draw(canvas).line(
         [(center, center), (col, row)],
@@ -237,7 +236,7 @@ def _draw_stroke(params: Parameters, margin: int, angle: float) -> tuple[Bytes, 
 
 
 @lru_cache
-def _strokes(params: Parameters, margin: int) -> _Strokes:
+def strokes_of(params: Parameters, margin: int) -> Strokes:
     """Draw every stroke."""
     length = params.paddle_length
     radius = length + margin
@@ -264,7 +263,7 @@ def _strokes(params: Parameters, margin: int) -> _Strokes:
         )
     patches = [_draw_stroke(params, margin, angle) for angle in drawn_along]
     blank = np.zeros((1, *patches[0][0].shape), np.uint8)
-    return _Strokes(
+    return Strokes(
         candidates=np.array(points),
         weights=np.array(weights),
         advance=_moves(directions, length + 2 * margin),
@@ -276,12 +275,12 @@ def _strokes(params: Parameters, margin: int) -> _Strokes:
     )
 
 
-class _Canvas:
+class Canvas:
     """The geometry of framed images, and the strokes as flat positions in them."""
 
     def __init__(self, params: Parameters, margin: int) -> None:
         self.params, self.margin = params, margin
-        self.strokes = strokes = _strokes(params, margin)
+        self.strokes = strokes = strokes_of(params, margin)
         resolution = params.resolution
         # A candidate lies at most this far outside, and its surroundings are looked at.
         far = params.paddle_length + 3 * margin + 3
@@ -367,13 +366,13 @@ class _Canvas:
 
     def advanced(self, pivots: Ints, states: Ints) -> Ints:
         """Return the pivots of the strokes after some strokes."""
-        points = _moved(self.rows_and_columns(pivots), self.strokes.advance[states])
+        points = moved(self.rows_and_columns(pivots), self.strokes.advance[states])
         return self.at(points[:, 0], points[:, 1])
 
     def seeded(self, tails: Ints, angles: Ints) -> tuple[Ints, Bools]:
         """Return the pivots of first strokes, and which of these are not whole in the image."""
-        heads = _moved(self.rows_and_columns(tails), self.strokes.seed_head[angles])
-        pivots = _moved(heads, self.strokes.seed_back[angles])
+        heads = moved(self.rows_and_columns(tails), self.strokes.seed_head[angles])
+        pivots = moved(heads, self.strokes.seed_back[angles])
         ends = np.concatenate((heads, pivots), axis=1)
         outside = np.any((ends < 0) | (ends >= self.params.resolution), axis=1)
         return self.at(pivots[:, 0], pivots[:, 1]), outside
@@ -388,7 +387,7 @@ class _Places:
         boxes: First row and column, height and width by angle, shape (360, 4).
     """
 
-    canvas: _Canvas
+    canvas: Canvas
     boxes: Ints
 
     @property
@@ -423,10 +422,10 @@ def _ragged(masks: Bytes, chosen: Bools, patch: Ints) -> tuple[Ints, Bytes]:
     return patch[indices], values
 
 
-class _Growing:
+class Growing:
     """Masks of N framed images in which contours grow, all by one stroke at a time."""
 
-    def __init__(self, canvas: _Canvas, masks: Bytes, random: Random) -> None:
+    def __init__(self, canvas: Canvas, masks: Bytes, random: Random) -> None:
         self.canvas, self.random = canvas, random
         self.masks = masks
         self.flat = masks.reshape(-1)
@@ -488,13 +487,13 @@ class _Targets:
     states: Ints
 
 
-def _draw_targets(canvas: _Canvas, number: int, random: Random) -> _Targets:
+def draw_targets(canvas: Canvas, number: int, random: Random) -> _Targets:
     """Let pairs of contours grow until there are enough."""
     num_strokes = canvas.params.contour_length
     # Enough at once to hide the cost of a call, few enough for the cache of a core.
     num_lanes = max(64, min(1024, (4 << 20) // canvas.area, number))
     masks = np.empty((num_lanes, canvas.area), np.uint8)
-    growing = _Growing(canvas, masks, random)
+    growing = Growing(canvas, masks, random)
     positions = np.zeros((num_lanes, 2, num_strokes), np.int64)
     states = np.zeros((num_lanes, 2, num_strokes), np.int64)
     pivots = np.zeros((num_lanes, 2), np.int64)
@@ -543,7 +542,7 @@ def _draw_targets(canvas: _Canvas, number: int, random: Random) -> _Targets:
     )
 
 
-def _target_seeds(canvas: _Canvas, number: int, random: Random) -> tuple[Ints, Ints]:
+def _target_seeds(canvas: Canvas, number: int, random: Random) -> tuple[Ints, Ints]:
     """Draw the tails and angles of the first strokes of both contours, shape (number, 2) each."""
     places = canvas.target_places
     possible = np.flatnonzero(places.counts)
@@ -560,7 +559,7 @@ def _target_seeds(canvas: _Canvas, number: int, random: Random) -> tuple[Ints, I
     return begin, np.stack((first, second), axis=1)
 
 
-def _draw_distractors(canvas: _Canvas, targets: _Targets, random: Random) -> tuple[Ints, Ints]:
+def draw_distractors(canvas: Canvas, targets: _Targets, random: Random) -> tuple[Ints, Ints]:
     """Add distractors to images.
 
     Returns:
@@ -569,7 +568,7 @@ def _draw_distractors(canvas: _Canvas, targets: _Targets, random: Random) -> tup
     """
     params = canvas.params
     number, length = len(targets.masks), params.distractor_length
-    growing = _Growing(canvas, targets.masks, random)
+    growing = Growing(canvas, targets.masks, random)
     # What is put back if a distractor is given up.
     saved = targets.masks.copy()
     center = canvas.area // 2
@@ -621,7 +620,7 @@ def _draw_distractors(canvas: _Canvas, targets: _Targets, random: Random) -> tup
     return positions, states
 
 
-def _distractor_seeds(growing: _Growing, lanes: Ints) -> tuple[Bools, Ints, Ints]:
+def _distractor_seeds(growing: Growing, lanes: Ints) -> tuple[Bools, Ints, Ints]:
     """Find a first stroke for a distractor in each of some images.
 
     The published generator also gives up when less than a hundredth of the image is free; these
@@ -650,7 +649,7 @@ def _distractor_seeds(growing: _Growing, lanes: Ints) -> tuple[Bools, Ints, Ints
     return found, tails, angles
 
 
-def _free_places(growing: _Growing, lanes: Ints, angles: Ints) -> Ints:
+def _free_places(growing: Growing, lanes: Ints, angles: Ints) -> Ints:
     """Draw one of the free places in each of some images: its position, -1 where none is free."""
     places, random = growing.canvas.distractor_places, growing.random
     counts = places.counts[angles]
@@ -659,7 +658,7 @@ def _free_places(growing: _Growing, lanes: Ints, angles: Ints) -> Ints:
     for _ in range(_SEED_ROUNDS):
         tries = random.below(counts[left, None], len(left), _SEEDS_AT_ONCE)
         positions = places.at(angles[left, None], tries)
-        free = _are_free(growing, lanes[left], angles[left], positions)
+        free = are_free(growing, lanes[left], angles[left], positions)
         hit = free.any(axis=1)
         chosen[left[hit]] = positions[hit, free[hit].argmax(axis=1)]
         left = left[~hit]
@@ -668,39 +667,19 @@ def _free_places(growing: _Growing, lanes: Ints, angles: Ints) -> Ints:
     # Hardly any is free: look at all of them.
     for at in left.tolist():
         every = places.at(angles[[at]], np.arange(counts[at]))
-        rest = every[_are_free(growing, lanes[[at]], angles[[at]], every[None])[0]]
+        rest = every[are_free(growing, lanes[[at]], angles[[at]], every[None])[0]]
         if len(rest):
             chosen[at] = rest[random.below(len(rest), 1)[0]]
     return chosen
 
 
-def _are_free(growing: _Growing, lanes: Ints, angles: Ints, positions: Ints) -> Bools:
+def are_free(growing: Growing, lanes: Ints, angles: Ints, positions: Ints) -> Bools:
     """Return which strokes could begin at positions, shape (N, tries)."""
     canvas = growing.canvas
     at = lanes[:, None] * canvas.area + positions
     occupied = growing.flat.take(at[..., None] + canvas.blocking[angles][:, None, :])
     free: Bools = occupied.max(axis=-1) <= np.uint8(_FREE)
     return free
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Images and what they are made of.
-
-    Args:
-        images: Gray levels, shape (N, R, R).
-        labels: Shape (N,).
-        contours: The strokes of the two targets as segments, shape (N, 2, C, 2, 2): contour,
-            stroke, near and far end seen from the contour's origin, row and column [pixels].
-        markers: Centers of the two discs, shape (N, 2, 2) [pixels].
-        num_distractors: That found room, shape (N,).
-    """
-
-    images: Bytes
-    labels: Ints
-    contours: Floats
-    markers: Ints
-    num_distractors: Ints
 
 
 def draw(params: Parameters, number: int, *seed: int) -> Drawn:
@@ -726,15 +705,15 @@ def draw(params: Parameters, number: int, *seed: int) -> Drawn:
 
 
 @lru_cache
-def _canvas(params: Parameters, margin: int) -> _Canvas:
-    return _Canvas(params, margin)
+def _canvas(params: Parameters, margin: int) -> Canvas:
+    return Canvas(params, margin)
 
 
 def _draw_some(params: Parameters, margin: int, labels: Ints, random: Random) -> Drawn:
     canvas = _canvas(params, margin)
     number, every = len(labels), np.arange(len(labels))
-    targets = _draw_targets(canvas, number, random)
-    distractors = _draw_distractors(canvas, targets, random)
+    targets = draw_targets(canvas, number, random)
+    distractors = draw_distractors(canvas, targets, random)
     framed = np.zeros((number, canvas.area), np.int16)
     _ink(framed, canvas, targets.positions, targets.states, canvas.target_ink)
     _ink(framed, canvas, *distractors, canvas.distractor_ink)
@@ -750,7 +729,7 @@ def _draw_some(params: Parameters, margin: int, labels: Ints, random: Random) ->
     discs = np.zeros(ink.shape, np.uint8)
     for image, centers in zip(discs, markers.tolist(), strict=True):
         for row, col in centers:
-            disc, top, left = _marker(params, row, col)
+            disc, top, left = marker(params, row, col)
             part = image[top : top + disc.shape[0], left : left + disc.shape[1]]
             np.maximum(part, disc, out=part)
     images = _developed(ink, discs)
@@ -762,7 +741,7 @@ def _draw_some(params: Parameters, margin: int, labels: Ints, random: Random) ->
 
 def _ink(
     framed: NDArray[np.int16],
-    canvas: _Canvas,
+    canvas: Canvas,
     positions: Ints,
     states: Ints,
     ink: NDArray[np.int16],
@@ -810,7 +789,7 @@ def _gray_levels(most: int) -> tuple[Bytes, Bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _marker(params: Parameters, row: int, col: int) -> tuple[Bytes, int, int]:
+def marker(params: Parameters, row: int, col: int) -> tuple[Bytes, int, int]:
     """Return a disc, as far as it is in the image, and the row and column where it begins."""
     scale, radius = params.antialias, params.marker_radius
     # The kernel that shrinks it reaches three pixels beyond.
@@ -826,7 +805,7 @@ def _marker(params: Parameters, row: int, col: int) -> tuple[Bytes, int, int]:
     return _shrunk(canvas, bottom - top, right - left), top, left
 
 
-def _segments(canvas: _Canvas, positions: Ints, states: Ints) -> Floats:
+def _segments(canvas: Canvas, positions: Ints, states: Ints) -> Floats:
     """Return strokes of contours, shape (N, 2, C), as segments (see `Drawn`)."""
     centers = canvas.rows_and_columns(positions)
     ends = centers + canvas.strokes.other_end[states]
@@ -834,87 +813,3 @@ def _segments(canvas: _Canvas, positions: Ints, states: Ints) -> Floats:
     # A first stroke is drawn from its tail, the others from their head.
     contours[:, :, 1:] = contours[:, :, 1:, ::-1].copy()
     return contours
-
-
-def gaps(contours: Floats) -> Floats:
-    """Return the gaps between consecutive strokes of each contour [pixels].
-
-    In a contour that hangs together, twice the margin and what is lost by rounding to whole
-    pixels, at most 3.
-
-    Args:
-        contours: Shape (N, 2, C, 2, 2), see `Drawn`.
-
-    Returns:
-        Shape (N, 2, C - 1).
-    """
-    between = contours[:, :, 1:, 0] - contours[:, :, :-1, 1]
-    distances: Floats = np.hypot(between[..., 0], between[..., 1])
-    return distances
-
-
-def discs_fit_labels(drawn: Drawn) -> Bools:
-    """Return in which images the discs sit where the label says, from the geometry.
-
-    One sits where a contour begins, the other one where the same contour ends (label 1) or the
-    other one (label 0). Both can be true, where contours end at one pixel.
-
-    Returns:
-        Shape (N,).
-    """
-    begins, ends = drawn.contours[:, :, 0, 0], drawn.contours[:, :, -1, 1]
-    # Tips are whole pixels.
-    on_begin = np.abs(begins - drawn.markers[:, None, 0]).max(axis=-1) < 0.5
-    on_end = np.abs(ends - drawn.markers[:, None, 1]).max(axis=-1) < 0.5
-    end_wanted = np.where((drawn.labels == 1)[:, None], on_end, on_end[:, ::-1])
-    fit: Bools = (on_begin & end_wanted).any(axis=1)
-    return fit
-
-
-def clearances(contours: Floats) -> Floats:
-    """Return how near the two contours, gaps included, come to each other [pixels].
-
-    They touch where this is less than the thickness of a stroke, and cross where it is 0. The
-    published generator lets them, in a third of the hard images at size 32: a contour keeps clear
-    of what was drawn some steps ago, but not of the other one's newest stroke.
-
-    Args:
-        contours: Shape (N, 2, C, 2, 2), see `Drawn`.
-
-    Returns:
-        Shape (N,).
-    """
-    bridges = np.stack((contours[:, :, :-1, 1], contours[:, :, 1:, 0]), axis=3)
-    lines = np.concatenate((contours, bridges), axis=2)
-    nearest = np.zeros(len(lines))
-    for start in range(0, len(lines), 100):
-        some = lines[start : start + 100]
-        between = _segment_distances(some[:, 0, :, None], some[:, 1, None, :])
-        nearest[start : start + 100] = between.min(axis=(1, 2))
-    return nearest
-
-
-def _segment_distances(first: Floats, second: Floats) -> Floats:
-    """Return the distances between segments, shape (..., 2 ends, 2 coordinates) each."""
-    first, second = np.broadcast_arrays(first, second)
-    a, b, c, d = first[..., 0, :], first[..., 1, :], second[..., 0, :], second[..., 1, :]
-    ends = ((a, c, d), (b, c, d), (c, a, b), (d, a, b))
-    nearest = np.min([_point_distance(*three) for three in ends], axis=0)
-    crosses = (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
-    return np.where(crosses, 0.0, nearest)
-
-
-def _point_distance(point: Floats, start: Floats, stop: Floats) -> Floats:
-    along = stop - start
-    # A segment may be a point.
-    length = np.maximum((along**2).sum(axis=-1), 1e-12)
-    share = np.clip(((point - start) * along).sum(axis=-1) / length, 0, 1)
-    distances: Floats = np.linalg.norm(point - start - share[..., None] * along, axis=-1)
-    return distances
-
-
-def _side(start: Floats, stop: Floats, point: Floats) -> Floats:
-    """Return on which side of a line a point lies: the sign of the cross product."""
-    along, to = stop - start, point - start
-    cross: Floats = along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0]
-    return cross

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lra_bench.errors import UserError
-from lra_bench.types import ProgressCallback, Split, ignore_progress
-from lra_tasks._cache import CacheWriter, Chunk
+from lra_bench.types import DataInfo, ProgressCallback, Split, ignore_progress
+from lra_tasks._checksums import identity_of, identity_of_all
 from lra_tasks._sources import (
     RELEASE_MAX_BYTES,
     RELEASE_URL,
     Member,
-    Source,
+    RawFiles,
     find_release,
-    identity_of,
-    identity_of_all,
     members_of,
 )
+from lra_tasks.cached_task import Chunk, Source, Writer
 
 Read = Callable[[Member, ProgressCallback], Iterator[Chunk]]
 
@@ -39,63 +38,64 @@ class ReleasedFiles:
     counts: Mapping[Split, int]
     counts_source: str = ""
 
-    def find(self, data_dir: Path) -> Source | None:
-        """Return where they are: their folder, or an archive; None if nowhere."""
-        return find_release(data_dir, self.folder, tuple(self.names.values()))
-
-    def identity(self, data_dir: Path, cache_dir: Path) -> str | None:
-        """Return a checksum of the files, or of the archive that has them; None without either.
+    def find(self, data_dir: Path, cache_dir: Path) -> Source[RawFiles] | None:
+        """Return where they are: their folder, or an archive; None if nowhere.
 
         Raises:
             UserError: One of the files is missing, or cannot be read.
         """
-        source = self.find(data_dir)
-        if source is None:
+        names = tuple(self.names.values())
+        files = find_release(data_dir, self.folder, names)
+        if files is None:
             return None
-        if source.is_archive:
-            return identity_of(source.path, cache_dir)
-        paths = [source.path / name for name in self.names.values()]
-        return identity_of_all(paths, cache_dir)
+        if files.is_archive:
+            return Source(identity_of(files.path, cache_dir), files)
+        paths = [files.path / name for name in names]
+        return Source(identity_of_all(paths, cache_dir), files)
 
-    def fill(
-        self, cache: CacheWriter, data_dir: Path, read: Read, progress: ProgressCallback
-    ) -> None:
-        """Write the files into a cache, and the facts about them but for the options.
+    def encode(
+        self, files: RawFiles, writer: Writer, read: Read, progress: ProgressCallback
+    ) -> DataInfo:
+        """Write the files into a cache.
 
         Args:
-            cache: What to fill.
-            data_dir: Where the files are; `find` has found them.
+            files: What `find` found.
+            writer: Of the cache.
             read: Makes chunks of one file.
             progress: Told the bytes that have been read.
+
+        Returns:
+            What was read.
 
         Raises:
             UserError: A file is missing, there twice, or refused by ``read``.
         """
-        source = self.find(data_dir)
-        assert source is not None, f"nothing in {data_dir}"
         splits = {name: split for split, name in self.names.items()}
         members = members_of(
-            source,
+            files,
             splits.__contains__,
             max_bytes=RELEASE_MAX_BYTES,
             remedy=f"get it again from {RELEASE_URL}",
             progress=progress,
         )
         # Of an archive, the bytes before unpacking are what shows how far it is.
-        shown = ignore_progress if source.is_archive else progress
+        shown = ignore_progress if files.is_archive else progress
         prefix = ""
         for member in members:
             prefix = member.prefix
-            split = splits[member.name]
-            cache.add(split, read(member, shown))
-        missing = [name for name, split in splits.items() if split not in cache.counts]
+            writer.add(splits[member.name], read(member, shown))
+        missing = [name for name, split in splits.items() if split not in writer.counts]
         if missing:
-            raise UserError(f"{source.path} has no {', '.join(missing)}; put it there")
-        cache.facts["source"] = "official files"
+            raise UserError(f"{files.path} has no {', '.join(missing)}; put it there")
         inside = f", {prefix.rstrip('/')}" if prefix else ""
-        cache.facts["details"] = {"read": f"{source.description}{inside}"}
-        if cache.counts != self.counts:
-            cache.facts["unofficial"] = (
-                f"{source.description} does not hold the official set: {cache.counts} examples, "
+        warning = ""
+        if writer.counts != self.counts:
+            warning = (
+                f"{files.description} does not hold the official set: {writer.counts} examples, "
                 f"expected {dict(self.counts)}{self.counts_source}"
             )
+        return DataInfo(
+            source="official files",
+            warning=warning,
+            details={"read": f"{files.description}{inside}"},
+        )

@@ -1,6 +1,8 @@
-"""The files that CIFAR-10 comes in: the official records, and JPEG pictures in a folder a class.
+"""CIFAR-10: what its files are, official records or JPEG pictures in a folder a class, and reading.
 
 Both are read into records: a label, then 1,024 red, 1,024 green and 1,024 blue bytes, row by row.
+
+Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,9 @@ from PIL import Image, UnidentifiedImageError
 
 from lra_bench.errors import UserError
 from lra_bench.types import ProgressCallback
-from lra_tasks._sources import Source, members_of
+from lra_tasks._checksums import identity_of, identity_of_all
+from lra_tasks._download import Archive
+from lra_tasks._sources import RawFiles, members_of
 
 # Shape (N, RECORD_BYTES).
 Records = NDArray[np.uint8]
@@ -60,7 +65,40 @@ _BROKEN_JPEG = (
 )
 
 
-def find(data_dir: Path) -> Source | None:
+@dataclass(frozen=True)
+class Official:
+    """What the official pictures are, and the copy of them that is known.
+
+    Args:
+        archive: The official one.
+        url: From where it is downloaded.
+        counts: Pictures of each part.
+        jpeg_sha256: Checksum (hex) of the archive of JPEG copies.
+        jpeg_content: SHA-256 (hex) of the records of the copies, whatever they are packed in; see
+            `content_digest`.
+    """
+
+    archive: Archive
+    url: str
+    counts: Mapping[str, int]
+    jpeg_sha256: str
+    jpeg_content: str
+
+
+OFFICIAL = Official(
+    archive=Archive(
+        "official archive",
+        170_052_171,
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    ),
+    url=URL,
+    counts={"train": 50_000, "test": 10_000},
+    jpeg_sha256="baa3320bb465a82eacac490d9542e545f7bf805b9365be69ca9092f0451f2977",
+    jpeg_content="26ceae287162817af0394873d8689086e8a4f46c6c45f145c4bea17b2de4be0c",
+)
+
+
+def find(data_dir: Path) -> RawFiles | None:
     """Look for the files, the best first; None if they are nowhere.
 
     Args:
@@ -69,22 +107,46 @@ def find(data_dir: Path) -> Source | None:
     bases = (data_dir, data_dir / "lra_release")
     for base in bases:
         if (base / BINARY_ARCHIVE).is_file():
-            return Source(base / BINARY_ARCHIVE, True, (f"{BINARY_FOLDER}/", ""))
+            return archive(base / BINARY_ARCHIVE)
     for folder in (*(base / BINARY_FOLDER for base in bases), data_dir):
         if any((folder / name).is_file() for name in BINARY_FILES):
-            return Source(folder, is_archive=False)
+            return RawFiles(folder, is_archive=False)
     for base in bases:
         if (base / JPEG_ARCHIVE).is_file():
-            return Source(base / JPEG_ARCHIVE, is_archive=True)
+            return RawFiles(base / JPEG_ARCHIVE, is_archive=True)
     return None
 
 
-def is_jpeg(source: Source) -> bool:
+def archive(path: Path) -> RawFiles:
+    """Return where in the official archive its files are."""
+    return RawFiles(path, is_archive=True, prefixes=(f"{BINARY_FOLDER}/", ""))
+
+
+def is_jpeg(source: RawFiles) -> bool:
     """Return whether a source holds pictures, not records."""
     return source.path.name == JPEG_ARCHIVE
 
 
-def remedy(source: Source) -> str:
+def identity(source: RawFiles, cache_dir: Path) -> str:
+    """Return what tells these files from others.
+
+    Raises:
+        UserError: One of them is missing, or cannot be read.
+    """
+    if source.is_archive:
+        return identity_of(source.path, cache_dir)
+    return identity_of_all([source.path / name for name in BINARY_FILES], cache_dir)
+
+
+def content_digest(parts: Mapping[str, Records]) -> str:
+    """Return the SHA-256 (hex) of all records: that of the official files one after the other."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(parts[part].data)
+    return digest.hexdigest()
+
+
+def remedy(source: RawFiles) -> str:
     """Return what to do about a source that is broken."""
     if is_jpeg(source):
         return f"get it again, or better {BINARY_ARCHIVE} from {URL}"
@@ -93,7 +155,7 @@ def remedy(source: Source) -> str:
     return f"delete the folder and put {BINARY_ARCHIVE} from {URL} in its place"
 
 
-def read(source: Source, progress: ProgressCallback) -> dict[str, Records]:
+def read(source: RawFiles, progress: ProgressCallback) -> dict[str, Records]:
     """Return the records of both parts.
 
     Those of the official files come in their order; pictures come in the order of the SHA-256 of
@@ -184,7 +246,7 @@ def record_of_jpeg(data: bytes, label: int, place: str, remedy: str) -> bytes:
     return bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
 
 
-def _read_pictures(source: Source, progress: ProgressCallback) -> dict[str, Records]:
+def _read_pictures(source: RawFiles, progress: ProgressCallback) -> dict[str, Records]:
     found: dict[str, dict[str, bytes]] = {part: {} for part in PARTS}
     for name, record in _pictures(source, progress):
         found[name.split("/")[0]][name] = record
@@ -194,7 +256,7 @@ def _read_pictures(source: Source, progress: ProgressCallback) -> dict[str, Reco
     return {part: _in_order(records) for part, records in found.items()}
 
 
-def _pictures(source: Source, progress: ProgressCallback) -> Iterator[tuple[str, bytes]]:
+def _pictures(source: RawFiles, progress: ProgressCallback) -> Iterator[tuple[str, bytes]]:
     """Yield names and records."""
     for member in members_of(
         source,

@@ -1,0 +1,72 @@
+"""What tells raw files from others: their checksum, remembered until they are touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lra_bench.errors import UserError
+from lra_bench.files import reason, sha256_of, write_atomically
+
+
+def status_of_file(path: Path) -> os.stat_result:
+    """Return the status of what can be opened: a pipe would be waited on for ever.
+
+    Raises:
+        UserError: It is no plain file.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"cannot read {path}: it is no plain file")
+    return status
+
+
+def identity_of(path: Path, cache_dir: Path) -> str:
+    """Return the SHA-256 (hex) of a file, remembered for as long as the file is not touched.
+
+    Opening prepared data must not read gigabytes only to learn which data they are.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        status = status_of_file(path)
+        seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+        note = cache_dir / "checksums" / f"{_digest(seen)[:32]}.json"
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            known = json.loads(note.read_text(encoding="utf-8"))
+            if known == _note(seen, known["sha256"]):
+                return str(known["sha256"])
+        checksum = sha256_of(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    # Without the note the next call only takes longer.
+    with suppress(OSError):
+        write_atomically(note, json.dumps(_note(seen, checksum)))
+    return checksum
+
+
+def _note(seen: str, checksum: str) -> dict[str, str]:
+    return {"seen": seen, "sha256": checksum, "check": _digest(f"{seen} {checksum}")}
+
+
+def _digest(text: str) -> str:
+    # Names of files need not be UTF-8.
+    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def identity_of_all(paths: Sequence[Path], cache_dir: Path) -> str:
+    """Return what tells some files that belong together from others; see `identity_of`.
+
+    Raises:
+        UserError: One is missing, or cannot be read.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UserError(f"{', '.join(missing)} is missing; put it there")
+    return " ".join(identity_of(path, cache_dir) for path in paths)
