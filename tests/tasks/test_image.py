@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fuzzing import mutants
+from lra_bench.config import compose
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from lra_bench.cli import main
-from lra_bench.config import compose
 from lra_bench.data import collate
 from lra_bench.errors import UserError
 from lra_bench.paths import conf_dir
