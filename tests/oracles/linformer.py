@@ -37,6 +37,6 @@ def linformer_attention(
                 )
             ]
             seen = torch.ones(query.shape[2], len(slots[0]), dtype=torch.bool)
-            heads.append(attend(query[example, head], *slots, seen))
+            heads.append(attend(query[example, head], slots[0], slots[1], seen))
         rows.append(torch.stack(heads))
     return torch.stack(rows)
