@@ -21,6 +21,7 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     # Of a stride that does not grow with the length, a part is quadratic, L * L / stride.
     ("sparse", ("model.mixer.stride=128", "model.mixer.num_summaries=8"), 3.1),
     ("sparse", ("model.mixer.stride=128", "model.mixer.pattern=strided"), 2.2),
+    ("longformer", (), 2.1),
 ]
 
 
