@@ -53,9 +53,10 @@ def bigbird_attention(
     """
     length = query.shape[2]
     extra = -length % block_size
-    query, key, value = (F.pad(rows, (0, 0, 0, extra)) for rows in (query, key, value))
     if mask_BL is None:
         mask_BL = torch.ones((1, length), dtype=torch.bool, device=query.device)
+    if extra:
+        query, key, value = (F.pad(rows, (0, 0, 0, extra)) for rows in (query, key, value))
     mask_BL = F.pad(mask_BL, (0, extra))
     num_first = num_global_blocks * block_size
     bias = key_bias(mask_BL, query.dtype)

@@ -1,21 +1,18 @@
 """Linear Transformer: attention with a kernel in place of the softmax, linear in the length.
 
-Shapes: B batch, L length, D width, H heads, K head width, F features.
+Shapes: B batch, L length, D width, H heads, K head width.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.feature_maps import feature_attention
 from lra_bench.models.layers import Projections
-
-# Keeps a sequence without any real key from dividing by zero; the released code has it, too.
-_EPSILON = 1e-6
 
 
 def linear_attention(
@@ -33,11 +30,8 @@ def linear_attention(
         (B, H, L, K).
     """
     query, key = F.elu(query) + 1.0, F.elu(key) + 1.0
-    if mask_BL is not None:
-        key = key * mask_BL[:, None, :, None]
-    summary_BHFK = torch.matmul(key.mT, value)
-    total_BHL1 = torch.matmul(query, key.sum(-2)[..., None])
-    return torch.matmul(query, summary_BHFK) / (total_BHL1 + _EPSILON)
+    # What is added to the sum of the weights is the released code's.
+    return feature_attention(query, key, value, mask_BL, epsilon=1e-6)
 
 
 class LinearAttention(Mixer):

@@ -23,6 +23,7 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     ("sparse", ("model.mixer.stride=128", "model.mixer.pattern=strided"), 2.2),
     ("longformer", (), 2.1),
     ("bigbird", (), 2.1),
+    ("performer", (), 2.1),
 ]
 
 
