@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.models.attention import HIDDEN
@@ -18,8 +19,8 @@ from lra_bench.models.feature_maps import feature_attention
 from lra_bench.models.layers import Projections
 
 Kernel = Literal["softmax", "relu"]
-# Keep features from vanishing altogether; the authors' code has the same two numbers.
-_EPSILON = {"softmax": 1e-6, "relu": 1e-3}
+# Keeps features from vanishing altogether; the authors' code has the same two numbers.
+_FLOOR = {"softmax": 1e-6, "relu": 1e-3}
 
 
 def performer_attention(
@@ -47,42 +48,53 @@ def performer_attention(
     # The exponential would magnify what is lost in a number of 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         wide = torch.promote_types(query.dtype, torch.float32)
-        directions_KF = directions_FK.to(wide).mT
+        directions_FK = directions_FK.to(wide)
         query, key, wide_value = query.to(wide), key.to(wide), value.to(wide)
         if kernel == "relu":
-            query, key = (
-                torch.relu(rows @ directions_KF) / math.sqrt(len(directions_FK)) + _EPSILON[kernel]
-                for rows in (query, key)
-            )
+            directions_KF = directions_FK.mT / math.sqrt(len(directions_FK))
+            query, key = (torch.relu(rows @ directions_KF) for rows in (query, key))
         else:
-            mask = None if mask_BL is None else mask_BL[:, None, :, None]
-            query = _exponential(query, directions_KF, None, over=(-1,))
-            key = _exponential(key, directions_KF, mask, over=(-2, -1))
-        # Far below the smallest sum of weights of a sequence with a real key.
-        out = feature_attention(query, key, wide_value, mask_BL, epsilon=1e-20)
-    return out.to(value.dtype)
+            query = _exponential(query, directions_FK, None, together=False)
+            key = _exponential(key, directions_FK, mask_BL, together=True)
+        mixed = feature_attention(
+            query,
+            key,
+            wide_value,
+            mask_BL,
+            floor=_FLOOR[kernel],
+            # Far below the smallest sum of weights of a sequence with a real key.
+            epsilon=1e-20,
+        )
+    return mixed.to(value.dtype)
 
 
 def _exponential(
-    rows: Tensor, directions_KF: Tensor, real: Tensor | None, *, over: tuple[int, ...]
+    rows: Tensor, directions_FK: Tensor, mask_BL: Tensor | None, *, together: bool
 ) -> Tensor:
-    """Return the positive features of the softmax kernel, (B, H, L, F).
+    """Return the positive features of the softmax kernel, (B, H, L, F), up to constants.
 
     Args:
         rows: Queries or keys, (B, H, L, K).
-        directions_KF: What they are projected on.
-        real: True at real tokens, (B, 1, L, 1); None if all are real.
-        over: Dimensions that are scaled together, so that the largest feature is one. A scale of
-            a query, or one of all keys, has no influence on the weights.
+        directions_FK: What they are projected on.
+        mask_BL: True at real tokens; None if all are real.
+        together: Scale all positions alike, and not each, so that the largest feature is one. A
+            scale of a query, or one of all keys, has no influence on the weights.
     """
-    num_directions = directions_KF.shape[-1]
-    rows = rows * rows.shape[-1] ** -0.25
-    exponent = rows @ directions_KF - rows.square().sum(-1, keepdim=True) / 2
-    if real is not None:
-        exponent = torch.where(real, exponent, HIDDEN)
-    largest = exponent.detach().amax(over, keepdim=True)
-    features = (exponent - largest).exp() + _EPSILON["softmax"]
-    return features / math.sqrt(num_directions)
+    rows = rows * math.pow(rows.shape[-1], -0.25)
+    # The exponent w . x - |x|^2 / 2 as one product; a tensor of features is large.
+    rows = torch.cat((rows, rows.square().sum(-1, keepdim=True)), dim=-1)
+    exponent = rows @ F.pad(directions_FK, (0, 1), value=-0.5).mT
+    largest = exponent.detach().amax(-1, keepdim=True)
+    if mask_BL is not None:
+        real = mask_BL[:, None, :, None]
+        largest = torch.where(real, largest, HIDDEN)
+    if together:
+        largest = largest.amax(-2, keepdim=True)
+    if mask_BL is not None:
+        # A feature of padding could be too large for a number.
+        largest = torch.where(real, largest, -HIDDEN)
+    features: Tensor = exponent.sub_(largest).exp_()
+    return features
 
 
 def orthogonal_directions(num_directions: int, width: int, generator: torch.Generator) -> Tensor:
@@ -98,7 +110,7 @@ def orthogonal_directions(num_directions: int, width: int, generator: torch.Gene
         # Without the signs, some rotations would be likelier than others.
         groups.append((rotation * triangle.diagonal().sign()).mT)
     lengths = torch.randn(num_directions, width, generator=generator, dtype=torch.float64)
-    directions = torch.cat(groups)[:num_directions] * lengths.norm(dim=-1, keepdim=True)
+    directions: Tensor = torch.cat(groups)[:num_directions] * lengths.norm(dim=-1, keepdim=True)
     return directions.float()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -46,5 +44,4 @@ def exponential(rows: Tensor, directions_FK: Tensor) -> Tensor:
         [torch.stack([row @ w - row @ row / 2 for w in directions_FK]) for row in rows]
     )
     features: Tensor = exponents.exp() / exponents.detach().max().exp()
-    features = features + 1e-6
-    return features / math.sqrt(len(directions_FK))
+    return features + 1e-6
