@@ -33,6 +33,7 @@ BLOCKS = {
     "ernie_sparse": ["model.block_size=4"],
     "local": ["model.mixer.block_size=4"],
     "longformer": ["model.mixer.window=4"],
+    "reformer": ["model.mixer.chunk_size=4"],
     "sparse": ["model.mixer.stride=4", "model.mixer.num_summaries=2"],
 }
 

@@ -24,6 +24,7 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     ("longformer", (), 2.1),
     ("bigbird", (), 2.1),
     ("performer", (), 2.1),
+    ("reformer", (), 2.1),
 ]
 
 
