@@ -34,6 +34,7 @@ BLOCKS = {
     "local": ["model.mixer.block_size=4"],
     "longformer": ["model.mixer.window=4"],
     "reformer": ["model.mixer.chunk_size=4"],
+    "sinkhorn": ["model.mixer.block_size=4"],
     "sparse": ["model.mixer.stride=4", "model.mixer.num_summaries=2"],
 }
 

@@ -25,6 +25,7 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     ("bigbird", (), 2.1),
     ("performer", (), 2.1),
     ("reformer", (), 2.1),
+    ("sinkhorn", (), 2.1),
 ]
 
 
