@@ -23,8 +23,10 @@ from lra_bench.record import RunRecord
 from lra_bench.runner import assemble, run
 from lra_bench.runs import LiveStatus
 
-LEARNING = ("train.num_steps=150", "train.eval_every=30", "train.learning_rate=0.02")
-LEARNING += ("trunk.dropout=0.0", "train.num_warmup_steps=5", "head.pooling=first")
+LEARNING = (
+    *("train.num_steps=150", "train.eval_every=30", "train.learning_rate=0.02"),
+    *("trunk.dropout=0.0", "train.num_warmup_steps=5", "head.pooling=first"),
+)
 
 
 def where(request_results: Path, record: RunRecord) -> Path:
@@ -141,6 +143,8 @@ def test_what_does_not_go_together_is_refused_before_data(made_up: Compose) -> N
         (["objective=sar"], "objective=sar with model="),
         (["trunk.num_heads=3"], "num_heads=3 does not divide"),
         (["model.mixer.block_size=0"], "block_size=0"),
+        (["train.compile=true", "device=cpu"], r"train\.compile=true gains nothing on a CPU"),
+        (["train.learning_rate=1e-3", "device=cuda:99"], "device=cuda:99: PyTorch sees"),
     ):
         with pytest.raises(UserError, match=text):
             run(made_up(*words, model="local"))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,10 +26,17 @@ def status_of_file(path: Path) -> os.stat_result:
     return status
 
 
-def identity_of(path: Path, cache_dir: Path) -> str:
+def identity_of(
+    path: Path, cache_dir: Path, *, checksum_of: Callable[[Path], str] = sha256_of
+) -> str:
     """Return the SHA-256 (hex) of a file, remembered for as long as the file is not touched.
 
     Opening prepared data must not read gigabytes only to learn which data they are.
+
+    Args:
+        path: The file.
+        cache_dir: Folder of prepared data, where checksums are remembered.
+        checksum_of: Reads the file.
 
     Raises:
         UserError: The file cannot be read.
@@ -42,7 +49,7 @@ def identity_of(path: Path, cache_dir: Path) -> str:
             known = json.loads(note.read_text(encoding="utf-8"))
             if known == _note(seen, known["sha256"]):
                 return str(known["sha256"])
-        checksum = sha256_of(path)
+        checksum = checksum_of(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     # Without the note the next call only takes longer.

@@ -34,7 +34,7 @@ RELEASE_MAX_BYTES = 64 << 30
 
 # All headers of one member together: names and sizes fit a tenth. The library keeps what they say
 # in memory, and some of its versions take a time quadratic in their length.
-_MAX_HEADER_BYTES = 32 << 10
+MAX_HEADER_BYTES = 32 << 10
 _SKIP_BYTES = 1 << 20
 _BROKEN = (
     tarfile.TarError,
@@ -85,7 +85,7 @@ class _Forward(io.RawIOBase):
         if self.header_bytes_left is not None:
             self.header_bytes_left -= size
             if self.header_bytes_left < 0:
-                raise _Refused(f"has a header of more than {_MAX_HEADER_BYTES:,} bytes")
+                raise _Refused(f"has a header of more than {MAX_HEADER_BYTES:,} bytes")
         return self._read(size)
 
     def _read(self, size: int) -> bytes:
@@ -237,7 +237,7 @@ def _walk(raw: IO[bytes], path: Path, max_bytes: int) -> Iterator[Member]:
     raw.seek(0)
     stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip else raw
     forward = _Forward(stream, max_bytes)
-    forward.header_bytes_left = _MAX_HEADER_BYTES
+    forward.header_bytes_left = MAX_HEADER_BYTES
     try:
         tar = tarfile.TarFile(fileobj=cast(IO[bytes], forward))
     except tarfile.ReadError as error:
@@ -252,7 +252,7 @@ def _walk(raw: IO[bytes], path: Path, max_bytes: int) -> Iterator[Member]:
                 file = tar.extractfile(member)
                 assert file is not None, f"{name} is a regular file"
                 yield Member(name, member.size, file, f"{path}, member {_shown(member.name)}")
-            forward.header_bytes_left = _MAX_HEADER_BYTES
+            forward.header_bytes_left = MAX_HEADER_BYTES
     # The library takes a damaged header for the end.
     if not forward.last_header or forward.last_header.strip(b"\0"):
         raise tarfile.ReadError("the end is missing, or a header is damaged")

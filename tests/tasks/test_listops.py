@@ -2,36 +2,37 @@ from __future__ import annotations
 
 import errno
 import io
+import multiprocessing
 import os
 import random
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-import listops_oracle as oracle
 import numpy as np
 import pytest
 from fuzzing import mutants
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from listops_oracle import Limits, Operation, Tree
 from numpy.typing import ArrayLike, NDArray
+from oracles import listops as oracle
+from oracles.listops import Limits, Operation, Tree
 
 from lra_bench.errors import UserError
-from lra_bench.types import SPLITS, Progress, Split
+from lra_bench.types import SPLITS, DataInfo, Example, Progress, Split
 from lra_tasks import _listops_trees as trees
-from lra_tasks import _parallel, listops
-from lra_tasks._cache import Chunk
 from lra_tasks._sources import Member
-from lra_tasks.listops import OFFICIAL_COUNTS, ListOps, _chunk_of, _read_tsv, encode
+from lra_tasks._store import Chunk
+from lra_tasks._store_writer import writing
+from lra_tasks.listops import RELEASED, ListOps, chunk_of, encode, read_tsv
 
 TOKENS = {number: token for token, number in trees.IDS.items()}
 # 99.99 % points of chi-square, by degrees of freedom; the seeds are fixed, so nothing flickers.
@@ -140,27 +141,53 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
-@given(st.lists(TREES, min_size=1, max_size=5))
-def test_evaluate_and_encode_equal_the_oracle(chosen: list[Tree]) -> None:
+def check_evaluate_and_encode(chosen: list[Tree]) -> None:
     tokens, offsets = flat([ids(oracle.tokens(tree)) for tree in chosen])
     assert trees.evaluate(tokens, offsets).tolist() == [oracle.evaluate(tree) for tree in chosen]
     for tree in chosen:
         assert encode(oracle.to_source(tree).encode()) == bytes(ids(oracle.tokens(tree)))
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["[MIN", "[SM", "[MED", "X", "X", "0", "3", "9"]), max_size=9),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_well_formed_or_not_equals_the_oracle(chosen: list[list[str]]) -> None:
+SOME_TREES = st.lists(TREES, min_size=1, max_size=5)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(SOME_TREES)
+def test_evaluate_and_encode_equal_the_oracle(chosen: list[Tree]) -> None:
+    check_evaluate_and_encode(chosen)
+
+
+@pytest.mark.slow
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(SOME_TREES)
+def test_evaluate_and_encode_equal_the_oracle_often(chosen: list[Tree]) -> None:
+    check_evaluate_and_encode(chosen)
+
+
+def check_well_formed(chosen: list[list[str]]) -> None:
     parsed = [oracle.parse(tokens) for tokens in chosen]
     expected = [-1 if tree is None else oracle.evaluate(tree) for tree in parsed]
     assert trees.evaluate(*flat([ids(tokens) for tokens in chosen])).tolist() == expected
+
+
+SOME_TOKENS = st.lists(
+    st.lists(st.sampled_from(["[MIN", "[SM", "[MED", "X", "X", "0", "3", "9"]), max_size=9),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(SOME_TOKENS)
+def test_well_formed_or_not_equals_the_oracle(chosen: list[list[str]]) -> None:
+    check_well_formed(chosen)
+
+
+@pytest.mark.slow
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(SOME_TOKENS)
+def test_well_formed_or_not_equals_the_oracle_often(chosen: list[list[str]]) -> None:
+    check_well_formed(chosen)
 
 
 @pytest.mark.parametrize(
@@ -213,25 +240,38 @@ def test_many_arguments(operator: str) -> None:
 
 def test_deep_nesting() -> None:
     # Deeper than 16 bits can count, as an edited file might be.
-    tokens, offsets = flat([[trees.MIN] * 40_000 + ids_of("4") + [trees.CLOSE] * 40_000])
+    tokens, offsets = flat([[trees.MIN] * 33_000 + ids_of("4") + [trees.CLOSE] * 33_000])
     assert trees.evaluate(tokens, offsets).tolist() == [4]
 
 
 # Drawing. The figures of the published generator were counted on its own output.
 
 
+# Shards that we draw, and expressions that the oracle draws.
+FEW_AND_MANY = [
+    pytest.param((14, 900), id="few"),
+    pytest.param((40, 3000), id="many", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=FEW_AND_MANY)
+def numbers(request: pytest.FixtureRequest) -> tuple[int, int]:
+    asked: tuple[int, int] = request.param
+    return asked
+
+
 @pytest.fixture(scope="module")
-def ours() -> list[NDArray[np.uint8]]:
+def ours(numbers: tuple[int, int]) -> list[NDArray[np.uint8]]:
     drawn = []
-    for shard in range(40):
+    for shard in range(numbers[0]):
         drawn += cut(*trees.draw(0, shard, trees.Shape()))
-    assert len(drawn) > 10_000
+    assert len(drawn) > 250 * numbers[0]
     return drawn
 
 
 @pytest.fixture(scope="module")
-def theirs() -> list[Tree]:
-    return oracle.draw_kept(random.Random(0), Limits(), 3000)
+def theirs(numbers: tuple[int, int]) -> list[Tree]:
+    return oracle.draw_kept(random.Random(0), Limits(), numbers[1])
 
 
 def chi_square(first: ArrayLike, second: ArrayLike) -> float:
@@ -267,9 +307,11 @@ def test_lengths_are_distributed_as_published(
     assert chi_square(np.histogram(lengths, edges)[0], expected) < CHI_SQUARE_LIMIT[15]
 
 
-def test_about_one_draw_in_twelve_is_kept(ours: list[NDArray[np.uint8]]) -> None:
+def test_about_one_draw_in_twelve_is_kept(
+    ours: list[NDArray[np.uint8]], numbers: tuple[int, int]
+) -> None:
     # 6,000 of 71,085 published draws were; four standard errors.
-    draws = 40 * 4096
+    draws = numbers[0] * 4096
     error = 4 * np.sqrt(0.0844 * (1 / draws + 1 / 71_085))
     assert len(ours) / draws == pytest.approx(0.0844, abs=error)
 
@@ -308,14 +350,25 @@ def test_operators_and_digits_are_uniform(ours: list[NDArray[np.uint8]]) -> None
     assert digits / digits.sum() == pytest.approx(np.full(10, 0.1), abs=0.001)
 
 
+def arguments_of_root(tokens: NDArray[np.uint8]) -> int:
+    """Return how many arguments begin directly below the first operator."""
+    opens = (tokens >= trees.MIN) & (tokens <= trees.SM)
+    closes = tokens == trees.CLOSE
+    before = np.cumsum(opens.astype(int) - closes) - (opens.astype(int) - closes)
+    return int(((before == 1) & ~closes).sum())
+
+
 def test_arity_and_operator_of_the_root(ours: list[NDArray[np.uint8]], theirs: list[Tree]) -> None:
     # Among the kept ones roots with many arguments are more frequent; not so among the drawn.
     arity, operator = [], []
-    for tokens in ours:
-        root = tree_of(tokens)
-        assert isinstance(root, Operation)
-        arity.append(len(root.arguments))
-        operator.append(oracle.OPERATORS.index(root.operator))
+    for number, tokens in enumerate(ours):
+        arity.append(arguments_of_root(tokens))
+        operator.append(int(tokens[0]) - trees.MIN)
+        if number < 100:
+            root = tree_of(tokens)
+            assert isinstance(root, Operation)
+            assert arity[-1] == len(root.arguments)
+            assert operator[-1] == oracle.OPERATORS.index(root.operator)
     roots = [root for root in theirs if isinstance(root, Operation)]
     expected = counts([len(root.arguments) for root in roots], range(2, 11))
     assert chi_square(counts(arity, range(2, 11)), expected) < CHI_SQUARE_LIMIT[8]
@@ -392,25 +445,21 @@ def test_other_seed_other_expressions(tmp_path: Path) -> None:
     assert first.fingerprint() != second.fingerprint()
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def counted(num_workers: int, **options: Any) -> Any:
-        asked.append(num_workers)
-        return ProcessPoolExecutor(num_workers, **options)
-
-    monkeypatch.setattr(_parallel, "ProcessPoolExecutor", counted)
+def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     fingerprints = set()
     for num_workers in (1, 2, 3):
-        monkeypatch.setattr(
-            os, "sched_getaffinity", lambda pid, n=num_workers: set(range(n)), raising=False
-        )
         # As many as are worth processes.
-        options = SMALL_OPTIONS | {"num_train": 5000}
-        fingerprints.add(make(tmp_path / str(num_workers), **options).fingerprint())
-    assert asked == [2, 3]
+        options = SMALL_OPTIONS | {"num_train": 5000, "num_workers": num_workers}
+        most = 0
+
+        def count_processes(progress: Progress) -> None:
+            nonlocal most
+            most = max(most, len(multiprocessing.active_children()))
+
+        task = make(tmp_path / str(num_workers), **options)
+        task.prepare(count_processes)
+        assert most == (0 if num_workers == 1 else num_workers)
+        fingerprints.add(task.fingerprint())
     assert len(fingerprints) == 1
 
 
@@ -456,11 +505,8 @@ def test_length_may_be_exhausted_to_the_last_expression(tmp_path: Path) -> None:
         ({"min_length": 0, "max_length": 3, "num_train": 6000}, "only 10 of 6,002"),
     ],
 )
-def test_too_narrow_a_shape_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int], found: str
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    counted = {"num_validation": 1, "num_test": 1}
+def test_too_narrow_a_shape_is_refused(tmp_path: Path, options: dict[str, int], found: str) -> None:
+    counted = {"num_validation": 1, "num_test": 1, "num_workers": 2}
     task = make(tmp_path, max_depth=2, max_args=2, **counted, **options)
     with pytest.raises(UserError, match=found):
         task.prepare()
@@ -475,21 +521,28 @@ def test_progress_counts_up_to_the_total(tmp_path: Path) -> None:
     assert seen[-1].done == 380
 
 
-def test_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make(tmp_path, **SMALL_OPTIONS)
-    first.prepare()
-    monkeypatch.setattr(trees, "draw", None)
-    assert make(tmp_path, **SMALL_OPTIONS).fingerprint() == first.fingerprint()
-
-
-def test_verify_evaluates_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_evaluates_again(tmp_path: Path) -> None:
     task = make(tmp_path, **SMALL_OPTIONS)
     checks = list(task.verify())
     assert {f"{split}: labels" for split in SPLITS} <= {check.what for check in checks}
     assert [check.problem for check in checks] == [None] * len(checks)
-    evaluate = trees.evaluate
-    monkeypatch.setattr(trees, "evaluate", lambda *arrays: (evaluate(*arrays) + 1) % 10)
-    problems = {check.what: check.problem for check in task.verify()}
+    # A cache that is sound, of expressions that are worth something else.
+    place = task.folder()
+    assert place is not None
+    rows = {split: (task.examples(split), len(task.examples(split))) for split in SPLITS}
+    other = tmp_path / "other" / place.name
+    with writing(other) as writer:
+        for split, (examples, number) in rows.items():
+            writer.add_examples(
+                split,
+                (
+                    Example(examples[at].inputs, (int(examples[at].target) + 1) % 10)
+                    for at in range(number)
+                ),
+            )
+        writer.options, writer.info = task.options(), task.info()
+    again = ListOps(data_dir=tmp_path, cache_dir=tmp_path / "other", **SMALL_OPTIONS)
+    problems = {check.what: check.problem for check in again.verify()}
     assert "300 labels" in str(problems["train: labels"])
 
 
@@ -498,7 +551,9 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     example = task.examples("test")[0]
     expected = " ".join(oracle.tokens(tree_of(example.inputs[0]))).replace("X", "]")
     assert task.decode(example) == expected
-    assert task.provenance() == {"source": "generated, seed 5, generator 1"}
+    assert task.info() == DataInfo(
+        "generated here", "none needed", task.counts, source="generated, seed 5, generator 1"
+    )
     assert task.spec.vocab_size == 17
     assert task.spec.num_classes == 10
     assert (task.spec.max_length, task.spec.num_inputs) == (60, 1)
@@ -529,11 +584,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, Any]) -> None:
 
 # The released files.
 
-FILES: dict[Split, str] = {
-    "train": "basic_train.tsv",
-    "validation": "basic_val.tsv",
-    "test": "basic_test.tsv",
-}
+FILES = RELEASED.names
 # More than are read at once.
 NUM_ROWS: dict[Split, int] = {"train": 1203, "validation": 5, "test": 4}
 
@@ -554,6 +605,11 @@ def write_files(folder: Path, rows: dict[Split, list[Tree]]) -> None:
 
 def official(folder: Path, **options: Any) -> ListOps:
     return make(folder, source="official", **options)
+
+
+def details_of(task: ListOps) -> Mapping[str, str]:
+    task.prepare()
+    return task.info().details
 
 
 def expected_expressions(rows: dict[Split, list[Tree]]) -> dict[Split, list[bytes]]:
@@ -647,7 +703,7 @@ def test_found_in_an_archive(
     task = official(tmp_path)
     assert expressions_of(task) == expected_expressions(released)
     inside = "" if folder == "." else f", {folder}"
-    assert task.provenance()["read"] == f"archive {path.name}{inside}"
+    assert details_of(task)["read"] == f"archive {path.name}{inside}"
     # It is not unpacked.
     assert [found for found in (tmp_path / "data").rglob("*") if found.is_file()] == [path]
 
@@ -732,7 +788,7 @@ def test_disk_full_while_an_archive_is_read(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(UserError, match="No space left on device; free some space") as caught:
+    with pytest.raises(UserError, match="the disk is full; free some space") as caught:
         official(tmp_path).prepare()
     # Of the disk, not of the archive.
     assert str(tmp_path / "cache") in str(caught.value)
@@ -797,26 +853,29 @@ def test_changed_files_are_read_again(tmp_path: Path, released: dict[Split, list
 def test_counts_other_than_the_official_ones_are_no_official_set(
     tmp_path: Path, released: dict[Split, list[Tree]]
 ) -> None:
-    assert OFFICIAL_COUNTS == {"train": 96_000, "validation": 2_000, "test": 2_000}
+    assert RELEASED.counts == {"train": 96_000, "validation": 2_000, "test": 2_000}
     write_files(tmp_path / "data", released)
     task = official(tmp_path)
-    found = task.provenance()
-    assert found["source"] == "official files, not the official set"
-    assert "folder data" in found["warning"]
-    assert str(tmp_path) not in str(found)
+    task.prepare()
+    info = task.info()
+    assert info.source == "official files, not the official set"
+    assert "folder data" in info.warning
+    assert str(tmp_path) not in str(info)
     for number in ("1203", "96000"):
-        assert number in found["warning"]
+        assert number in info.warning
     problems = {check.what: check.problem for check in task.verify() if check.problem}
-    assert problems == {"official set": found["warning"]}
+    assert problems == {"official set": info.warning}
 
 
 def test_official_counts_are_the_official_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: dict[Split, list[Tree]]
+    tmp_path: Path, released: dict[Split, list[Tree]]
 ) -> None:
-    monkeypatch.setattr(listops, "OFFICIAL_COUNTS", NUM_ROWS)
     write_files(tmp_path / "data", released)
-    task = official(tmp_path)
-    assert task.provenance() == {"source": "official files", "read": "folder data"}
+    task = official(tmp_path, released=replace(RELEASED, counts=NUM_ROWS))
+    task.prepare()
+    info = task.info()
+    assert (info.source, info.warning, info.note) == ("official files", "", "")
+    assert info.details == {"read": "folder data"}
     assert [check.problem for check in task.verify()] == [None] * 6
 
 
@@ -904,21 +963,21 @@ def test_missing_released_file(tmp_path: Path, released: dict[Split, list[Tree]]
 
 # Damage of every kind.
 
-MANY = pytest.mark.parametrize("number", [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+MANY = pytest.mark.parametrize("number", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
 
 
 def rows_of(chunks: Iterable[Chunk]) -> list[tuple[NDArray[np.uint8], int]]:
     rows = []
     for chunk in chunks:
         offsets = np.concatenate(([0], np.cumsum(chunk.lengths)))
-        rows += list(zip(cut(chunk.tokens, offsets), chunk.labels.tolist(), strict=True))
+        rows += list(zip(cut(chunk.tokens, offsets), chunk.targets.tolist(), strict=True))
     return rows
 
 
 def read(content: bytes) -> list[tuple[NDArray[np.uint8], int]] | None:
     """Read a released file; None if it is refused with a text that names it."""
     try:
-        return rows_of(_read_tsv(Member("a.tsv", len(content), io.BytesIO(content), "PLACE")))
+        return rows_of(read_tsv(Member("a.tsv", len(content), io.BytesIO(content), "PLACE")))
     except UserError as error:
         if "PLACE" not in str(error):
             raise
@@ -983,7 +1042,7 @@ def test_damaged_expressions(number: int) -> None:
         label = int(value) if tree is not None else 0
         if tree is None:
             with pytest.raises(UserError, match="PLACE, line 9: it is not a well-formed"):
-                _chunk_of([(encoded, label)], "PLACE", 9)
+                chunk_of([(encoded, label)], "PLACE", 9)
         else:
-            assert _chunk_of([(encoded, label)], "PLACE", 9).labels.tolist() == [label]
+            assert chunk_of([(encoded, label)], "PLACE", 9).targets.tolist() == [label]
     assert number // 20 < well_formed < number // 2

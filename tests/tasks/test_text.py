@@ -17,20 +17,22 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 from fuzzing import mutants
 
 from lra_bench.errors import UserError
-from lra_bench.types import SPLITS, Progress, Split
-from lra_tasks import _imdb_builder, text
-from lra_tasks.text import ARCHIVE_NAME, Archive, Text
+from lra_bench.types import SPLITS, DataInfo, Progress, Split
+from lra_tasks import _imdb
+from lra_tasks._download import Archive
+from lra_tasks._imdb import ARCHIVE_NAME, OFFICIAL, URL, Official, Review
+from lra_tasks.text import Text
 
 Rows = list[tuple[bytes, int]]
 
@@ -39,7 +41,7 @@ def rows_of(task: Text, split: Split) -> Rows:
     """Return the reviews of a split as bytes again, with their labels."""
     examples = task.examples(split)
     found = (examples[at] for at in range(len(examples)))
-    return [((one.inputs[0] - np.uint8(1)).tobytes(), one.target) for one in found]
+    return [((one.inputs[0] - np.uint8(1)).tobytes(), int(one.target)) for one in found]
 
 
 def archive_rows(path: Path, split: str) -> Rows:
@@ -127,9 +129,10 @@ def test_real_ids_and_decoding(real: Text, real_rows: dict[Split, Rows]) -> None
 
 def test_real_reviews_are_official(real: Text, real_archive: Path) -> None:
     digest = hashlib.sha256(real_archive.read_bytes()).hexdigest()
-    names = {archive.sha256: archive.name for archive in text.KNOWN}
-    assert real.provenance() == {
-        "source": "IMDB reviews",
+    names = {archive.sha256: archive.name for archive in OFFICIAL.archives}
+    info = real.info()
+    assert (info.source, info.warning, info.note) == ("IMDB reviews", "", "")
+    assert info.details == {
         "archive": names[digest],
         "archive_sha256": digest,
         "validation": "2,500 of the training reviews, stratified, seed 0",
@@ -184,21 +187,28 @@ def pack(path: Path, members: Iterable[tuple[str, bytes]], *, mode: str = "w:gz"
             tar.addfile(info, io.BytesIO(content))
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder that holds the archive, which passes for the official one."""
+@pytest.fixture(scope="module")
+def made_up(packed: Path) -> Official:
+    """Return what makes the archive pass for the official one."""
     content = packed.read_bytes()
     rows = {split: archive_rows(packed, split) for split in ("train", "test")}
-    monkeypatch.setattr(text, "OFFICIAL_CONTENT", text.content_digest(rows))
     known = Archive("made-up archive", len(content), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(text, "OFFICIAL", known)
-    monkeypatch.setattr(text, "KNOWN", (known, text.REPACKED))
-    monkeypatch.setattr(text, "_NUM_TRAINING", NUM_REVIEWS)
-    monkeypatch.setattr(_imdb_builder, "NUM_LABELLED", 2 * NUM_REVIEWS)
+    return Official(
+        archives=(known,),
+        url=URL,
+        num_reviews=NUM_REVIEWS,
+        content=_imdb.content_digest(rows),
+        films="",
+    )
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that holds the archive; there is no network."""
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     folder = tmp_path / "data"
     folder.mkdir()
-    (folder / ARCHIVE_NAME).write_bytes(content)
+    (folder / ARCHIVE_NAME).write_bytes(packed.read_bytes())
     return folder
 
 
@@ -206,12 +216,26 @@ def no_network(*args: Any, **options: Any) -> Any:
     raise urllib.error.URLError("no network here")
 
 
-def make(data_dir: Path, **options: Any) -> Text:
-    options = {"num_validation": 6} | options
-    return Text(data_dir=data_dir, cache_dir=data_dir.parent / "cache", **options)
+Make = Callable[..., Text]
 
 
-def test_made_up_archive(data_dir: Path) -> None:
+@pytest.fixture
+def make(made_up: Official) -> Make:
+    """Return a function that makes a task of a data folder."""
+
+    def making(data_dir: Path, **options: Any) -> Text:
+        options = {"num_validation": 6, "official": made_up} | options
+        return Text(data_dir=data_dir, cache_dir=data_dir.parent / "cache", **options)
+
+    return making
+
+
+def info_of(task: Text) -> DataInfo:
+    task.prepare()
+    return task.info()
+
+
+def test_made_up_archive(data_dir: Path, make: Make) -> None:
     task = make(data_dir)
     seen: list[Progress] = []
     task.prepare(seen.append)
@@ -227,16 +251,17 @@ def test_made_up_archive(data_dir: Path) -> None:
     # In the order of the names, whatever the order in the archive.
     assert rows["test"] == archive_rows(path, "test")
     assert [check.problem for check in task.verify()] == [None] * 3
-    assert task.provenance()["archive"] == "made-up archive"
+    assert task.info().details["archive"] == "made-up archive"
     # One cache and nothing that was needed on the way; the archive is not unpacked.
     assert len(caches_in(data_dir.parent / "cache")) == 1
     assert names_in(data_dir) == {ARCHIVE_NAME}
     assert [progress.done for progress in seen] == sorted({progress.done for progress in seen})
-    assert {progress.total for progress in seen} == {2 * NUM_REVIEWS}
-    assert seen[-1].done == 2 * NUM_REVIEWS
+    size = (data_dir / ARCHIVE_NAME).stat().st_size
+    assert {progress.total for progress in seen} == {size}
+    assert seen[-1].done == size
 
 
-def test_ids_length_and_decoding(data_dir: Path) -> None:
+def test_ids_length_and_decoding(data_dir: Path, make: Make) -> None:
     whole, cut = make(data_dir), make(data_dir, max_length=20)
     assert cut.spec.max_length == 20
     assert (cut.spec.vocab_size, cut.spec.num_classes) == (257, 2)
@@ -253,7 +278,7 @@ def test_ids_length_and_decoding(data_dir: Path) -> None:
     assert len(caches_in(data_dir.parent / "cache")) == 1
 
 
-def test_validation_is_drawn_by_its_seed(data_dir: Path) -> None:
+def test_validation_is_drawn_by_its_seed(data_dir: Path, make: Make) -> None:
     held_out = []
     for seed in (0, 0, 1, 2, 3, 4):
         task = make(data_dir, validation_seed=seed)
@@ -267,7 +292,7 @@ def test_validation_is_drawn_by_its_seed(data_dir: Path) -> None:
 
 
 def test_the_order_in_the_archive_does_not_matter(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, make: Make, made_up: Official
 ) -> None:
     first = make(data_dir)
     first.prepare()
@@ -275,20 +300,12 @@ def test_the_order_in_the_archive_does_not_matter(
     pack(path, sorted(made_up_reviews().items()))
     content = path.read_bytes()
     known = Archive("other archive", len(content), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(text, "KNOWN", (known,))
-    second = make(data_dir)
-    assert second.provenance()["archive"] == "other archive"
+    second = make(data_dir, official=replace(made_up, archives=(known,)))
+    assert info_of(second).details["archive"] == "other archive"
     assert second.fingerprint() == first.fingerprint()
 
 
-def test_prepared_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make(data_dir)
-    first.prepare()
-    monkeypatch.setattr(text, "_reviews", None)
-    assert make(data_dir).fingerprint() == first.fingerprint()
-
-
-def test_prepared_data_outlive_the_archive(data_dir: Path) -> None:
+def test_prepared_data_outlive_the_archive(data_dir: Path, make: Make) -> None:
     first = make(data_dir)
     first.prepare()
     (data_dir / ARCHIVE_NAME).unlink()
@@ -300,7 +317,7 @@ def test_prepared_data_outlive_the_archive(data_dir: Path) -> None:
         make(data_dir, num_validation=4).prepare()
 
 
-def test_stdout_stays_clean(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_stays_clean(data_dir: Path, capfd: pytest.CaptureFixture[str], make: Make) -> None:
     make(data_dir).prepare()
     assert capfd.readouterr().out == ""
 
@@ -308,14 +325,12 @@ def test_stdout_stays_clean(data_dir: Path, capfd: pytest.CaptureFixture[str]) -
 PREPARING = """
     import sys
     from pathlib import Path
-    from lra_tasks import _imdb_builder, text
+    from lra_tasks.text import Text
 
-    data_dir, num_bytes, sha256, number = sys.argv[1:]
-    text.KNOWN = (text.Archive("made-up archive", int(num_bytes), sha256),)
-    text._NUM_TRAINING = int(number)
-    task = text.Text(data_dir=Path(data_dir), cache_dir=Path(data_dir) / "cache", num_validation=2)
+    task = Text(data_dir=Path(sys.argv[1]), cache_dir=Path(sys.argv[1]) / "cache", num_validation=2)
+    print("tensorflow_datasets" in sys.modules)
     task.prepare()
-    assert len(task.examples("train")) == int(number) - 2
+    assert len(task.examples("train")) == int(sys.argv[2]) - 2
     print("tensorflow_datasets" in sys.modules, "tensorflow" in sys.modules, "torch" in sys.modules)
 """
 
@@ -324,31 +339,68 @@ def test_neither_tensorflow_nor_torch_is_imported(data_dir: Path, tmp_path: Path
     # Were it asked for, this would be found, whether or not the real one is installed.
     (tmp_path / "modules" / "tensorflow").mkdir(parents=True)
     (tmp_path / "modules" / "tensorflow" / "__init__.py").write_text("")
-    known = text.OFFICIAL
     done = subprocess.run(
-        [
-            *(sys.executable, "-c", textwrap.dedent(PREPARING)),
-            *(str(data_dir), str(known.num_bytes), known.sha256, str(NUM_REVIEWS)),
-        ],
+        [sys.executable, "-c", textwrap.dedent(PREPARING), str(data_dir), str(NUM_REVIEWS)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "modules"), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "False", "False"]
+    assert done.stdout.split() == ["False", "True", "False", "False"]
+
+
+def test_the_library_prepares_the_builder(
+    data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the task takes from the builder is a data set of the library's own, too."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+
+    from lra_tasks._imdb_builder import ImdbReviews
+
+    path = data_dir / ARCHIVE_NAME
+    known = ImdbReviews.url_infos[URL]
+    assert (known.size, known.checksum) == (
+        OFFICIAL.archives[0].num_bytes,
+        OFFICIAL.archives[0].sha256,
+    )
+
+    class MadeUp(ImdbReviews, skip_registration=True):  # type: ignore[misc, call-arg]
+        url_infos: ClassVar[dict[str, Any]] = {
+            URL: UrlInfo(
+                size=path.stat().st_size,
+                checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
+                filename=ARCHIVE_NAME,
+            )
+        }
+
+    builder = MadeUp(data_dir=str(tmp_path / "library"), file_format="array_record")
+    config = tfds.download.DownloadConfig(manual_dir=str(data_dir))
+    builder.download_and_prepare(download_config=config)
+    for split in ("train", "test"):
+        source = builder.as_data_source(split=split)
+        found = [(row["text"], int(row["label"])) for row in source]
+        assert Counter(found) == Counter(archive_rows(path, split))
+    streamed: dict[str, list[tuple[bytes, int]]] = {"train": [], "test": []}
+    for part, example in builder.examples(path):
+        streamed[part].append((example["text"].item(), example["label"]))
+    assert {part: Counter(rows) for part, rows in streamed.items()} == {
+        part: Counter(archive_rows(path, part)) for part in streamed
+    }
+    capfd.readouterr()
 
 
 # What can go wrong with the archive.
 
 
-def test_no_file_and_no_network(data_dir: Path) -> None:
+def test_no_file_and_no_network(data_dir: Path, make: Make, made_up: Official) -> None:
     (data_dir / ARCHIVE_NAME).unlink()
     started = time.monotonic()
     with pytest.raises(UserError, match="no network here") as caught:
         make(data_dir).prepare()
     assert time.monotonic() - started < 5
-    for named in (ARCHIVE_NAME, f"{text.OFFICIAL.num_bytes:,} bytes", str(data_dir), text.URL):
+    for named in (ARCHIVE_NAME, f"{made_up.archives[0].num_bytes:,} bytes", str(data_dir), URL):
         assert named in str(caught.value)
     assert names_in(data_dir) == names_in(data_dir.parent / "cache") == set()
 
@@ -358,7 +410,7 @@ def without_beside(members: dict[str, bytes]) -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_official_reviews_in_an_unknown_archive(data_dir: Path, mode: str) -> None:
+def test_official_reviews_in_an_unknown_archive(data_dir: Path, mode: str, make: Make) -> None:
     first = make(data_dir)
     first.prepare()
     path = data_dir / ARCHIVE_NAME
@@ -366,11 +418,10 @@ def test_official_reviews_in_an_unknown_archive(data_dir: Path, mode: str) -> No
     second = make(data_dir)
     assert [check.problem for check in second.verify()] == [None] * 3
     assert second.fingerprint() == first.fingerprint()
-    found = second.provenance()
-    assert found["source"] == "IMDB reviews"
-    assert found["archive"] == "unknown archive"
-    assert found["archive_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert "warning" not in found
+    info = second.info()
+    assert (info.source, info.warning) == ("IMDB reviews", "")
+    assert info.details["archive"] == "unknown archive"
+    assert info.details["archive_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def changed(name: str, content: bytes | None) -> Callable[[dict[str, bytes]], None]:
@@ -408,7 +459,7 @@ def relabeled(members: dict[str, bytes]) -> None:
     ],
 )
 def test_other_reviews_are_no_official_set(
-    data_dir: Path, change: Callable[[dict[str, bytes]], None], counts: tuple[int, int]
+    data_dir: Path, change: Callable[[dict[str, bytes]], None], counts: tuple[int, int], make: Make
 ) -> None:
     first = make(data_dir)
     first.prepare()
@@ -421,15 +472,15 @@ def test_other_reviews_are_no_official_set(
     assert task.fingerprint() != first.fingerprint()
     assert len(task.examples("test")) == counts[1]
     assert rows_of(task, "test") == archive_rows(path, "test")
-    found = task.provenance()
-    assert found["source"] == "IMDB reviews, not the official set"
-    for named in (path.name, f"{counts[0]} training", f"{counts[1]} test", text.URL):
-        assert named in found["warning"]
+    info = task.info()
+    assert info.source == "IMDB reviews, not the official set"
+    for named in (path.name, f"{counts[0]} training", f"{counts[1]} test", URL):
+        assert named in info.warning
     problems = {check.what: check.problem for check in task.verify() if check.problem}
-    assert problems == {"official set": found["warning"]}
+    assert problems == {"official set": info.warning}
 
 
-def test_files_beside_the_reviews_are_not_read(data_dir: Path) -> None:
+def test_files_beside_the_reviews_are_not_read(data_dir: Path, make: Make) -> None:
     members = made_up_reviews()
     for name in ("unsup/1_0.txt", "neg/readme.txt", "neg/deep/1_1.txt", "pos/1_1.txt.bak"):
         members[f"aclImdb/train/{name}"] = b"\xff"
@@ -437,7 +488,7 @@ def test_files_beside_the_reviews_are_not_read(data_dir: Path) -> None:
     members["aclImdb/train/neg/\u0661_\u0662.txt"] = b"\xff"
     members["elsewhere/aclImdb/train/neg/1_1.txt"] = b"\xff"
     pack(data_dir / ARCHIVE_NAME, members.items())
-    assert "warning" not in make(data_dir).provenance()
+    assert not info_of(make(data_dir)).warning
 
 
 @pytest.mark.parametrize(
@@ -460,7 +511,7 @@ def test_files_beside_the_reviews_are_not_read(data_dir: Path) -> None:
     ],
 )
 def test_archive_of_what_are_no_reviews(
-    data_dir: Path, change: Callable[[dict[str, bytes]], None], named: str | None
+    data_dir: Path, change: Callable[[dict[str, bytes]], None], named: str | None, make: Make
 ) -> None:
     members = made_up_reviews()
     change(members)
@@ -476,7 +527,7 @@ def test_archive_of_what_are_no_reviews(
     assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_archive_with_two_members_of_one_name(data_dir: Path) -> None:
+def test_archive_with_two_members_of_one_name(data_dir: Path, make: Make) -> None:
     members = list(made_up_reviews().items())
     twice = next(name for name, _ in members if "/pos/" in name)
     pack(data_dir / ARCHIVE_NAME, [*members, (f"./{twice}", b"the other one")])
@@ -485,7 +536,7 @@ def test_archive_with_two_members_of_one_name(data_dir: Path) -> None:
     assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_archive_that_is_cut_short(data_dir: Path) -> None:
+def test_archive_that_is_cut_short(data_dir: Path, make: Make) -> None:
     path = data_dir / ARCHIVE_NAME
     content = path.read_bytes()
     for length in (0, 1, 100, len(content) // 2, len(content) - 8, len(content) - 1):
@@ -497,17 +548,17 @@ def test_archive_that_is_cut_short(data_dir: Path) -> None:
         assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_damaged_archive(data_dir: Path) -> None:
+def test_damaged_archive(data_dir: Path, make: Make) -> None:
     path = data_dir / ARCHIVE_NAME
     damage(path)
     with pytest.raises(UserError, match="broken or cut short") as caught:
         make(data_dir).prepare()
     assert str(path) in str(caught.value)
-    assert text.URL in str(caught.value)
+    assert URL in str(caught.value)
     assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_damage_that_only_the_checksum_shows(data_dir: Path) -> None:
+def test_damage_that_only_the_checksum_shows(data_dir: Path, make: Make) -> None:
     path = data_dir / ARCHIVE_NAME
     pack(path, made_up_reviews().items(), mode="w")
     content = bytearray(gzip.compress(path.read_bytes(), compresslevel=0))
@@ -519,7 +570,7 @@ def test_damage_that_only_the_checksum_shows(data_dir: Path) -> None:
     assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_prepared_data_of_a_damaged_archive_are_not_used(data_dir: Path) -> None:
+def test_prepared_data_of_a_damaged_archive_are_not_used(data_dir: Path, make: Make) -> None:
     first = make(data_dir)
     first.prepare()
     content = (data_dir / ARCHIVE_NAME).read_bytes()
@@ -535,7 +586,7 @@ def test_prepared_data_of_a_damaged_archive_are_not_used(data_dir: Path) -> None
     assert make(data_dir).fingerprint() == first.fingerprint()
 
 
-def test_official_data_are_left_behind_first(data_dir: Path) -> None:
+def test_official_data_are_left_behind_first(data_dir: Path, make: Make) -> None:
     path = data_dir / ARCHIVE_NAME
     content = path.read_bytes()
     others = set()
@@ -562,7 +613,7 @@ def test_official_data_are_left_behind_first(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_archive_that_is_no_file(data_dir: Path, kind: str) -> None:
+def test_archive_that_is_no_file(data_dir: Path, kind: str, make: Make) -> None:
     path = data_dir / ARCHIVE_NAME
     path.unlink()
     if kind == "folder":
@@ -577,10 +628,9 @@ def test_archive_that_is_no_file(data_dir: Path, kind: str) -> None:
 TWO_AT_ONCE = """
     import sys
     from pathlib import Path
-    from lra_tasks import text
+    from lra_tasks.text import Text
 
-    text._NUM_TRAINING = 24
-    task = text.Text(data_dir=Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), num_validation=6)
+    task = Text(data_dir=Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), num_validation=6)
     print("ready", flush=True)
     sys.stdin.readline()
     task.prepare()
@@ -588,7 +638,7 @@ TWO_AT_ONCE = """
 """
 
 
-def test_two_processes_at_once(data_dir: Path) -> None:
+def test_two_processes_at_once(data_dir: Path, make: Make) -> None:
     cache_dir = data_dir.parent / "cache"
     processes = [
         subprocess.Popen(
@@ -619,7 +669,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_cache_folder_cannot_be_made(data_dir: Path) -> None:
+def test_cache_folder_cannot_be_made(data_dir: Path, make: Make) -> None:
     # A file stands where the folder should be.
     (data_dir.parent / "cache").write_text("")
     with pytest.raises(UserError, match="cache_dir="):
@@ -627,7 +677,7 @@ def test_cache_folder_cannot_be_made(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1_000, 100_000])
-def test_disk_full(data_dir: Path, room: int) -> None:
+def test_disk_full(data_dir: Path, room: int, make: Make) -> None:
     resource = pytest.importorskip("resource")
     # Imported before: what it writes on import is no matter here.
     importlib.import_module("tensorflow_datasets")
@@ -648,7 +698,7 @@ def test_disk_full(data_dir: Path, room: int) -> None:
     assert caches_in(data_dir.parent / "cache") == set()
 
 
-def test_damaged_cache(data_dir: Path) -> None:
+def test_damaged_cache(data_dir: Path, make: Make) -> None:
     make(data_dir).prepare()
     place = make(data_dir).folder()
     assert place is not None
@@ -672,11 +722,19 @@ def lost_bytes() -> Lost:
     return Lost()
 
 
+@dataclass(frozen=True)
+class Served:
+    """Where the archive lies on the server, and its address."""
+
+    path: Path
+    url: str
+
+
 @pytest.fixture
 def served(
     tmp_path: Path, data_dir: Path, lost_bytes: Lost, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
-    """Serve the archive and return its path there; there is none in ``data_dir`` any more."""
+) -> Iterator[Served]:
+    """Serve the archive; there is none in ``data_dir`` any more."""
     folder = tmp_path / "served"
     folder.mkdir()
     path = (data_dir / ARCHIVE_NAME).rename(folder / ARCHIVE_NAME)
@@ -695,62 +753,72 @@ def served(
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(urllib.request, "urlopen", URLOPEN)
-        monkeypatch.setattr(
-            text, "URL", f"http://127.0.0.1:{server.server_address[1]}/{ARCHIVE_NAME}"
-        )
+        url = f"http://127.0.0.1:{server.server_address[1]}/{ARCHIVE_NAME}"
         try:
-            yield path
+            yield Served(path, url)
         finally:
             server.shutdown()
             thread.join()
 
 
+@pytest.fixture
+def fetching(make: Make, made_up: Official, served: Served) -> Make:
+    """Return a function that makes a task that downloads from the server."""
+    return partial(make, official=replace(made_up, url=served.url))
+
+
 URLOPEN = urllib.request.urlopen
 
 
-def test_download(data_dir: Path, served: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    task = make(data_dir)
+def test_download(
+    data_dir: Path, served: Served, capfd: pytest.CaptureFixture[str], fetching: Make
+) -> None:
+    task = fetching(data_dir)
     task.prepare()
-    assert (data_dir / ARCHIVE_NAME).read_bytes() == served.read_bytes()
+    assert (data_dir / ARCHIVE_NAME).read_bytes() == served.path.read_bytes()
     assert names_in(data_dir) == {ARCHIVE_NAME}
     assert len(task.examples("train")) == NUM_REVIEWS - 6
     assert capfd.readouterr().out == ""
 
 
-def test_download_into_a_folder_that_is_not_there(data_dir: Path, served: Path) -> None:
-    task = make(data_dir / "deeper" / "still")
+def test_download_into_a_folder_that_is_not_there(
+    data_dir: Path, served: Served, fetching: Make
+) -> None:
+    task = fetching(data_dir / "deeper" / "still")
     task.prepare()
     assert names_in(task.data_dir) == {ARCHIVE_NAME}
 
 
-def test_download_of_a_wrong_checksum(data_dir: Path, served: Path) -> None:
-    damage(served)
+def test_download_of_a_wrong_checksum(data_dir: Path, served: Served, fetching: Make) -> None:
+    damage(served.path)
     with pytest.raises(UserError, match="download failed") as caught:
-        make(data_dir).prepare()
+        fetching(data_dir).prepare()
     assert ARCHIVE_NAME in str(caught.value)
     assert str(data_dir) in str(caught.value)
     assert names_in(data_dir) == names_in(data_dir.parent / "cache") == set()
 
 
-def test_download_that_breaks_off(data_dir: Path, served: Path, lost_bytes: Lost) -> None:
+def test_download_that_breaks_off(
+    data_dir: Path, served: Served, lost_bytes: Lost, fetching: Make
+) -> None:
     lost_bytes.number = 100
     with pytest.raises(UserError, match="download failed"):
-        make(data_dir).prepare()
+        fetching(data_dir).prepare()
     assert names_in(data_dir) == names_in(data_dir.parent / "cache") == set()
 
 
-def test_download_that_is_not_there(data_dir: Path, served: Path) -> None:
-    served.unlink()
+def test_download_that_is_not_there(data_dir: Path, served: Served, fetching: Make) -> None:
+    served.path.unlink()
     with pytest.raises(UserError, match="cannot download") as caught:
-        make(data_dir).prepare()
+        fetching(data_dir).prepare()
     assert str(data_dir) in str(caught.value)
     assert names_in(data_dir) == set()
 
 
-def test_download_folder_cannot_be_made(data_dir: Path, served: Path) -> None:
+def test_download_folder_cannot_be_made(data_dir: Path, served: Served, fetching: Make) -> None:
     (data_dir / "file").write_text("")
     with pytest.raises(UserError, match="data_dir="):
-        make(data_dir / "file" / "deeper").prepare()
+        fetching(data_dir / "file" / "deeper").prepare()
 
 
 # Options.
@@ -767,45 +835,45 @@ def test_download_folder_cannot_be_made(data_dir: Path, served: Path) -> None:
         {"num_validation": 25_000},
     ],
 )
-def test_options_out_of_range(tmp_path: Path, options: dict[str, int]) -> None:
+def test_options_out_of_range(tmp_path: Path, options: dict[str, int], make: Make) -> None:
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=rf"task\.{name}={value}"):
-        make(tmp_path / "data", **options)
+        make(tmp_path / "data", official=OFFICIAL, **options)
     assert names_in(tmp_path) == set()
 
 
-def test_constructing_reads_nothing(tmp_path: Path) -> None:
-    task = make(tmp_path / "data", num_validation=24_998)
+def test_constructing_reads_nothing(tmp_path: Path, make: Make) -> None:
+    task = make(tmp_path / "data", num_validation=24_998, official=OFFICIAL)
     assert task.spec.majority_baseline == 0.5
     assert names_in(tmp_path) == set()
 
 
 def test_known_archives() -> None:
-    assert (text.OFFICIAL, text.REPACKED) == text.KNOWN
-    assert replace(text.OFFICIAL, name="") == Archive(
+    names = [archive.name for archive in OFFICIAL.archives]
+    assert names == ["official archive", "repacked archive"]
+    assert replace(OFFICIAL.archives[0], name="") == Archive(
         "", 84_125_825, "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
     )
 
 
 # Damage of every kind.
 
-MANY = pytest.mark.parametrize("number", [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+MANY = pytest.mark.parametrize("number", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
 
 
 def read(path: Path) -> dict[str, Rows] | None:
     """Read the reviews of an archive; None if it is refused with a text that names it."""
     try:
-        return {
-            split: [
-                (content, int(label == "pos"))
-                for _, content, label in sorted(_imdb_builder.labeled_reviews(path, split))
-            ]
-            for split in ("train", "test")
-        }
+        reviews = [one for one in _imdb.read_archive(path) if isinstance(one, Review)]
     except UserError as error:
         if str(path) not in str(error):
             raise
         return None
+    reviews.sort(key=lambda review: review.name)
+    return {
+        part: [(one.text, int(one.mood == "pos")) for one in reviews if one.part == part]
+        for part in ("train", "test")
+    }
 
 
 @MANY
@@ -835,7 +903,7 @@ def test_damaged_archives(tmp_path: Path, number: int) -> None:
             assert rows == archive_rows(path, split)
         # Any difference in a review shows.
         same += found == official
-        is_official = text.content_digest(found) == text.content_digest(official)
+        is_official = _imdb.content_digest(found) == _imdb.content_digest(official)
         assert is_official == (found == official)
     assert number // 50 < accepted < number // 2
     assert same > number // 100
