@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+# Built as packages say of themselves; the other way is what old versions of pip complain about.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 \
+	-c requirements/constraints.txt
 # What the main job runs: three models on ListOps, which is generated, in the cpu setting.
 MODELS ?= transformer,local,ernie_sparse
 # Apart from the records that the repository ships: those are not to be taken for this machine's.

@@ -20,7 +20,7 @@ from lra_bench.words import options
 _HEADER = ("task", "longest", "classes", "train", "valid.", "test", "majority", "prepared")
 _ALIGN: tuple[Align, ...] = ("left", *6 * ("right",))
 _LEGEND = (
-    "longest: input [tokens]; majority: what always giving the most frequent answer is worth\n"
+    "longest: input [tokens]; majority: always giving the most frequent answer\n"
     "classes: of an example, or of each token; a span has none"
 )
 

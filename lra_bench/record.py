@@ -18,7 +18,7 @@ from lra_bench import identity, plain
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
 from lra_bench.identity import NAMES, hash_of, without_targets
-from lra_bench.metrics import Evaluation
+from lra_bench.metrics import Evaluation, metric
 from lra_bench.types import DataInfo
 
 # Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
@@ -155,7 +155,8 @@ def data_of(info: DataInfo) -> dict[str, Any]:
         "source": info.source,
         "warning": info.warning,
         "note": info.note,
-        "details": dict(info.details),
+        # A task that gives a number here must not cost a run its record.
+        "details": {str(name): str(text) for name, text in info.details.items()},
     }
 
 
@@ -396,12 +397,13 @@ def _wrong_metrics(record: RunRecord) -> Iterator[str]:
             yield f"the metric {name} must have a value for test and one for validation"
             return
         try:
-            expected = measured([name], test=record.test, validation=record.validation)[name]
+            metric(name)
         except UserError:
             # A newer version may know metrics that this one cannot recompute.
             if not _is_newer(record.schema_version):
                 raise
             continue
+        expected = measured([name], test=record.test, validation=record.validation)[name]
         for split, value in expected.items():
             written = values[split]
             if value is None or written is None:

@@ -3,6 +3,7 @@
 # Imports that cost seconds stand inside the functions.
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from lra_bench.attempt import Parts, attempt
 from lra_bench.build import as_user_error, build, build_task
 from lra_bench.compose import Request
 from lra_bench.console import ConsoleTracker
+from lra_bench.errors import UserError
 from lra_bench.files import check_writable
 from lra_bench.interrupt import Interrupt
 from lra_bench.metrics import metrics_of
@@ -131,6 +133,11 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> RunRecor
 
     parts.task.prepare(preparing)
     fingerprint = parts.task.fingerprint()
+    if not re.fullmatch(r"[0-9a-f]{64}", str(fingerprint)):
+        raise UserError(
+            f"task={parts.request.names['task']}: its fingerprint must be a SHA-256, 64 "
+            f"hexadecimal digits, not {fingerprint!r:.100}"
+        )
     done = parts.folder.finished(fingerprint)
     if done is not None and not parts.request.config.force:
         code = f", commit {done.git_commit[:10]}" if done.git_commit else ""

@@ -5,6 +5,7 @@ A tracker only watches. The record is the truth, and what a tracker shows is a c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +138,7 @@ class WandbTracker(Tracker):
                 project=self.project,
                 entity=self.entity,
                 dir=str(info.directory),
-                # A repetition is a run of its own: mixed with the first, neither could be read.
-                id=info.run_id if info.attempt is None else f"{info.run_id}-{info.attempt}",
+                id=_mirror_id(info),
                 name=info.title,
                 group=info.group,
                 job_type="train",
@@ -153,7 +153,7 @@ class WandbTracker(Tracker):
         # Each part of an interrupted run that was offline has a folder of its own and the same id,
         # and of those the one sent last is kept: it must hold the whole curve. A server that has
         # the run goes on after the last row that it knows.
-        self.mirrored_step = self.run.summary.get("step", 0) if self.run.resumed else 0
+        self.mirrored_step = last_step_of(self.run)
         for row in info.curve:
             self._log(row)
 
@@ -171,3 +171,17 @@ class WandbTracker(Tracker):
     def _log(self, row: Mapping[str, float]) -> None:
         if row["step"] > self.mirrored_step:
             self.run.log(dict(row))
+
+
+def last_step_of(run: Any) -> int:
+    """Return the last step whose row wandb's server has of a run; 0 if it has none."""
+    return int(run.summary.get("step", 0)) if run.resumed else 0
+
+
+def _mirror_id(info: RunInfo) -> str:
+    """Return what wandb calls a run."""
+    if info.attempt is None:
+        return info.run_id
+    # A repetition is a run of its own: mixed with the first, neither could be read. Some
+    # characters wandb does not allow.
+    return f"{info.run_id}-{re.sub(r'[^A-Za-z0-9_.-]', '-', info.attempt)}"

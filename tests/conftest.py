@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 # Before torch: the package settles how threads wait.
-from lra_bench.compose import Request, compose
+from lra_bench.compose import Request, compose  # isort: split
+
+import made_up_tasks
 
 # The tests must not find what the person who runs them has prepared.
 for name in ("LRA_BENCH_CACHE", "WANDB_MODE", "WANDB_API_KEY"):
@@ -47,6 +49,32 @@ def smoke(cache_dir: Path, tmp_path: Path) -> Compose:
                 "quiet=true",
                 *words,
             ]
+        )
+
+    return composing
+
+
+@pytest.fixture(scope="session")
+def made_up_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with configurations of tasks that need no data; see `made_up_tasks`."""
+    return made_up_tasks.write_configurations(tmp_path_factory.mktemp("made up") / "conf")
+
+
+@pytest.fixture
+def made_up(made_up_conf: Path, tmp_path: Path) -> Compose:
+    """Return a function that composes a run of seconds on a task that needs no data."""
+
+    def composing(*words: str, task: str = "first", model: str = "local") -> Request:
+        return compose(
+            [
+                f"task={task}",
+                f"model={model}",
+                "setting=smoke",
+                f"results_dir={tmp_path / 'results'}",
+                "quiet=true",
+                *words,
+            ],
+            config_dirs=[made_up_conf],
         )
 
     return composing

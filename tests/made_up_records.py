@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from lra_bench import identity
+from lra_bench import identity, leaderboard
 from lra_bench import record as records
 from lra_bench.metrics import Evaluation
 from lra_bench.record import RunRecord
@@ -78,3 +79,22 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
 def told(source: str, *, warning: str = "", note: str = "", **details: str) -> dict[str, Any]:
     """Return what a record says of its data."""
     return {"source": source, "warning": warning, "note": note, "details": details}
+
+
+def published(tmp_path: Path, *made: RunRecord, out: str = "out") -> tuple[str, str, int]:
+    """Write records to a results folder and make its tables.
+
+    Returns:
+        The Markdown, the CSV and the exit code.
+    """
+    for record in made:
+        records.write(record, tmp_path)
+    code = leaderboard.publish([tmp_path], tmp_path / out)
+    folder = tmp_path / out
+    text = (folder / "leaderboard.md").read_text()
+    return text, (folder / "leaderboard.csv").read_text(), code
+
+
+def overview_of(text: str) -> list[str]:
+    """Return the lines above the first table of a task."""
+    return text.split("###")[0].splitlines()

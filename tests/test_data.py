@@ -19,8 +19,10 @@ from lra_bench.data import (
     lengths_of,
     majority_baseline,
 )
-from lra_bench.types import Batch, Example
+from lra_bench.errors import UserError
+from lra_bench.types import IGNORED, Batch, Example, TaskSpec
 
+SPEC = TaskSpec("made up", vocab_size=256, max_length=50, num_classes=4)
 CPU = torch.device("cpu")
 
 
@@ -276,7 +278,7 @@ def test_evaluation_by_length_saves_padding() -> None:
 @pytest.mark.parametrize("bucketing", [False, True])
 def test_loader_follows_the_plan(num_inputs: int, bucketing: bool) -> None:
     examples = made_up(30, num_inputs=num_inputs)
-    loader = Loader(examples, batch_size=4, bucketing=bucketing, device=CPU)
+    loader = Loader(examples, SPEC, batch_size=4, bucketing=bucketing, device=CPU)
     plan = TrainingPlan(lengths_of(examples), 4, 3, bucketing)
     batches = list(loader.training(seed=3, start=5, stop=20))
     assert len(batches) == 15
@@ -287,7 +289,7 @@ def test_loader_follows_the_plan(num_inputs: int, bucketing: bool) -> None:
 @pytest.mark.parametrize("bucketing", [False, True])
 def test_loader_evaluates_each_example_once(bucketing: bool) -> None:
     examples = made_up(30)
-    loader = Loader(examples, batch_size=7, bucketing=bucketing, device=CPU)
+    loader = Loader(examples, SPEC, batch_size=7, bucketing=bucketing, device=CPU)
     plan = evaluation_plan(lengths_of(examples), 7, bucketing=bucketing)
     batches = list(loader.evaluation())
     for batch, indices in zip(batches, plan, strict=True):
@@ -298,7 +300,7 @@ def test_loader_evaluates_each_example_once(bucketing: bool) -> None:
 
 def test_loader_without_examples() -> None:
     with pytest.raises(ValueError, match="without examples"):
-        Loader([], batch_size=4, bucketing=False, device=CPU)
+        Loader([], SPEC, batch_size=4, bucketing=False, device=CPU)
 
 
 @pytest.mark.gpu
@@ -306,11 +308,91 @@ def test_loader_without_examples() -> None:
 def test_loader_on_a_gpu() -> None:
     examples = made_up(30)
     device = torch.device("cuda")
-    loader = Loader(examples, batch_size=7, bucketing=False, device=device)
+    loader = Loader(examples, SPEC, batch_size=7, bucketing=False, device=device)
     plan = evaluation_plan(lengths_of(examples), 7, bucketing=False)
     for batch, indices in zip(loader.evaluation(), plan, strict=True):
         assert batch.tokens_BIL.device.type == batch.targets.device.type == "cuda"
         check_batch(batch.map(lambda x: x.cpu()), [examples[at] for at in indices])
+
+
+# Answers at positions.
+
+
+def positions_of(*targets: list[int]) -> list[Example]:
+    return [
+        Example((np.arange(1, len(target) + 1),), np.array(target, np.int8)) for target in targets
+    ]
+
+
+def test_classes_of_positions_are_padded_with_what_asks_nothing() -> None:
+    spec = TaskSpec("made up", 9, 50, num_classes=3, target="tokens")
+    examples = positions_of([0, 1], [2, IGNORED, 1, 0])
+    loader = Loader(examples, spec, batch_size=2, bucketing=False, device=CPU)
+    (batch,) = loader.evaluation()
+    assert batch.targets.tolist() == [[0, 1, IGNORED, IGNORED], [2, IGNORED, 1, 0]]
+    assert batch.size == 2
+
+
+def test_spans_stay_as_they_are() -> None:
+    spec = TaskSpec("made up", 9, 50, target="span")
+    rows = [Example((np.arange(1, 6),), np.array(span)) for span in ([0, 0], [1, 4])]
+    (batch,) = Loader(rows, spec, batch_size=2, bucketing=True, device=CPU).evaluation()
+    assert batch.targets.tolist() == [[0, 0], [1, 4]]
+    assert batch.targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "text"),
+    [
+        ("class", 4, "a class of 4; 0 to 3 are allowed"),
+        ("class", -1, "a class of -1"),
+        ("class", [1, 2], r"answers of shape \(2,\).*one class an example"),
+        ("tokens", [0, 1], r"shape \(2,\); target=tokens needs 5, one a token"),
+        ("tokens", [0, 1, 4, 0, 0], "a class of 4; 0 to 3"),
+        ("tokens", [0, 1, -1, 0, 0], "a class of -1"),
+        ("span", 3, r"shape \(\); target=span needs two positions"),
+        ("span", [3, 5], "a position of an answer of 5; 0 to 4"),
+        ("span", [3, 2], "a span from 3 to 2; it must not end before it begins"),
+    ],
+)
+def test_an_answer_that_breaks_the_promise_is_refused(
+    target: str, answer: object, text: str
+) -> None:
+    classes = {} if target == "span" else {"num_classes": 4}
+    spec = TaskSpec("mine", 9, 50, target=target, **classes)  # type: ignore[arg-type]
+    row = Example((np.arange(1, 6),), answer if isinstance(answer, int) else np.array(answer))
+    loader = Loader([row], spec, batch_size=1, bucketing=False, device=CPU)
+    with pytest.raises(UserError, match=f"task mine has .*{text}"):
+        list(loader.evaluation())
+
+
+def test_tokens_and_lengths_that_break_the_promise_are_refused() -> None:
+    spec = TaskSpec("mine", vocab_size=3, max_length=4, num_classes=4)
+    options = {"batch_size": 1, "bucketing": False, "device": CPU}
+    loader = Loader([example([1, 3])], spec, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a token id of 3; 0 to 2"):
+        list(loader.evaluation())
+    with pytest.raises(UserError, match="an input of 5 tokens, its spec says at most 4"):
+        Loader([example([1] * 5)], spec, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="an input without tokens"):
+        Loader([example([])], spec, **options)  # type: ignore[arg-type]
+
+
+def test_few_lengths_where_few_are_wanted() -> None:
+    examples = made_up(40)
+    loader = Loader(examples, SPEC, batch_size=4, bucketing=True, device=CPU, lengths=(16, 32, 50))
+    plain = Loader(examples, SPEC, batch_size=4, bucketing=True, device=CPU)
+    seen = set()
+    for padded, batch in zip(loader.evaluation(), plain.evaluation(), strict=True):
+        length, longest = padded.tokens_BIL.shape[-1], batch.tokens_BIL.shape[-1]
+        seen.add(length)
+        assert length == min(one for one in (16, 32, 50) if one >= longest)
+        assert torch.equal(padded.tokens_BIL[..., :longest], batch.tokens_BIL)
+        assert padded.mask_BIL is not None or length == longest
+        assert padded.num_tokens == batch.num_tokens
+        if padded.mask_BIL is not None:
+            assert padded.mask_BIL.sum() == batch.num_tokens
+    assert seen == {16, 32, 50}
 
 
 # The baseline.
@@ -319,6 +401,18 @@ def test_loader_on_a_gpu() -> None:
 def test_majority_baseline_is_counted_on_test_for_the_class_of_training() -> None:
     training = [example([1], label=label) for label in (2, 0, 2, 1, 2)]
     test = [example([1], label=label) for label in (0, 0, 0, 2)]
-    assert majority_baseline(training, test) == 0.25
-    assert majority_baseline(training, training) == 0.6
-    assert majority_baseline(test, training) == 0.2
+    assert majority_baseline(training, test, SPEC) == 0.25
+    assert majority_baseline(training, training, SPEC) == 0.6
+    assert majority_baseline(test, training, SPEC) == 0.2
+    by_loss = TaskSpec("made up", 256, 50, num_classes=4, metrics=("loss",))
+    assert majority_baseline(training, test, by_loss) is None
+
+
+def test_majority_baseline_of_positions_counts_what_is_asked() -> None:
+    rows = [
+        Example((np.arange(4),), np.array(target))
+        for target in ([0, IGNORED, 1, 1], [1, 1, IGNORED, 0])
+    ]
+    spec = TaskSpec("made up", 9, 50, num_classes=3, target="tokens")
+    assert majority_baseline(rows, rows, spec) == pytest.approx(4 / 6)
+    assert majority_baseline(rows, rows, TaskSpec("made up", 9, 50, target="span")) is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from lra_bench.optim import SCHEDULES, make_optimizer, make_schedule
+from lra_bench.optim import SCHEDULES, Optimization, make_optimizer, make_schedule
+from lra_bench.schema import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,37 @@ def test_what_decays() -> None:
 
     assert decaying("all") == 4
     assert decaying("matrices") == 1
+
+
+def config(**changes: Any) -> TrainConfig:
+    options: dict[str, Any] = {
+        "num_steps": 5, "batch_size": 1, "eval_batch_size": 1, "eval_every": 1, "bucketing": True,
+        "learning_rate": 0.1, "schedule": "cosine", "num_warmup_steps": 1, "weight_decay": 0.1,
+        "decay": "matrices", "beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "max_grad_norm": 0.5,
+        "precision": "float32", "compile": False,
+    }  # fmt: skip
+    return TrainConfig(**{**options, **changes})
+
+
+@pytest.mark.parametrize("norm", [None, 0.5])
+def test_an_update_is_a_rate_a_clipping_and_a_step(norm: float | None) -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    optimization = Optimization(ours, config(max_grad_norm=norm))
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}]
+    groups.append({"params": [theirs.bias], "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-9)
+    schedule = make_schedule("cosine", learning_rate=0.1, num_warmup_steps=1, num_steps=5)
+    for step in range(5):
+        x = torch.randn(4, 3)
+        optimization.step(ours(x).square().sum(), step)
+        optimizer.zero_grad()
+        theirs(x).square().sum().backward()
+        if norm is not None:
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), norm)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule(step)
+        optimizer.step()
+        torch.testing.assert_close(ours.weight, theirs.weight)
+        torch.testing.assert_close(ours.bias, theirs.bias)

@@ -118,6 +118,8 @@ def test_a_full_disk_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.M
 def test_what_a_record_keeps_of_the_data() -> None:
     info = DataInfo("a server", "CC0", {"test": 5}, "the set", "9 reviews", "", {"archive": "x"})
     assert records.data_of(info) == told("the set", warning="9 reviews", archive="x")
+    careless: dict[Any, Any] = {"size": 5}
+    assert records.data_of(replace(info, details=careless))["details"] == {"size": "5"}
 
 
 # Older and newer versions.
@@ -204,6 +206,12 @@ def test_a_newer_minor_version_keeps_its_fields(tmp_path: Path) -> None:
     record = records.read(saved(tmp_path / "newer.json", content))
     assert record.extra == {"energy_joules": 5.5, "hosts": ["a", "b"]}
     assert json.loads(records.write(record, tmp_path).read_text()) == content
+
+
+def test_a_newer_minor_version_is_checked_as_well(tmp_path: Path) -> None:
+    content = json.loads(NEW.read_text()) | {"schema_version": "2.7"}
+    del content["test"]["fp/1"]
+    assert "f1_of_1 cannot be read from the sums" in refused(saved(tmp_path / "x.json", content))
 
 
 @pytest.mark.parametrize("version", ["3.0", "2", 2, 0, 99, 1.0, True, None, [], "x", "2.0.1"])

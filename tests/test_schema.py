@@ -81,7 +81,7 @@ def test_every_mistake_is_named_at_once(plain: dict[str, Any]) -> None:
 def test_a_configuration_cannot_be_changed_behind_its_identity(plain: dict[str, Any]) -> None:
     config = check(plain)
     with pytest.raises(ValueError, match="frozen"):
-        config.train.num_steps = 3  # type: ignore[misc]
+        config.train.num_steps = 3
 
 
 def test_values_are_written_as_the_command_line_reads_them() -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lra_bench.show import Screen
 from PIL import Image
 
 from lra_bench import show
 from lra_bench.cli import main
 from lra_bench.errors import UserError
-from lra_bench.show import Screen
 from lra_bench.types import Example, Examples, Split, Task, TaskSpec
 
 Said = pytest.CaptureFixture[str]

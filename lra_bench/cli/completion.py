@@ -146,15 +146,14 @@ class KeyValueWords:
         """Return the keys of a run with their values, as far as its groups have been chosen."""
         groups = self._groups()
         # Of several the first; the keys of the others are the same, or it is a sweep over both.
-        chosen = {
-            key: value.split(",")[0]
-            for key, _, value in (word.partition("=") for word in earlier)
-            if key in groups
-        }
-        for group in ("task", "model"):
-            # What was not named yet is stood in for.
+        named = dict(word.split(",")[0].split("=", 1) for word in earlier)
+        chosen = {}
+        for group in groups:
             known = _options(group, folders)
-            if group in groups and chosen.get(group) not in known:
+            if named.get(group) in known:
+                chosen[group] = named[group]
+            elif group in ("task", "model"):
+                # What was not named yet, or is misspelt, is stood in for.
                 chosen[group] = known[0]
         tree = _composed(self.primary, [f"{key}={name}" for key, name in chosen.items()], folders)
         # A task alone takes these, whatever else its setting says.

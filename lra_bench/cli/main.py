@@ -45,9 +45,14 @@ def make_parser() -> Parser:
     return parser
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit code."""
-    parser = make_parser()
+def main(words: Sequence[str] | None = None, *, parser: Parser | None = None) -> int:
+    """Run a verb and return the exit code.
+
+    Args:
+        words: The command line without the program's name; None for that of the process.
+        parser: Of all verbs there are; None for those of the harness.
+    """
+    parser = parser or make_parser()
     if completion.ASKED in os.environ:
         completion.answer(parser)
     try:

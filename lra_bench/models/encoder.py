@@ -92,7 +92,7 @@ class SequenceEncoder(nn.Module, ABC):
                 + (
                     f"choose from {', '.join(self.topologies)}"
                     if self.topologies
-                    else "none exists"
+                    else "none is offered"
                 )
             )
 

@@ -1,0 +1,55 @@
+"""What a board compares is written in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lra_bench.errors import UserError
+from lra_bench.leaderboard.board import read_board
+
+GOOD = """
+averages:
+  mean: {metric: f1_macro, tasks: [a, b]}
+same_task: []
+left_out: [x]
+"""
+
+
+def test_the_board_of_the_benchmark() -> None:
+    board = read_board()
+    assert [average.name for average in board.averages] == ["avg5", "avg6"]
+    assert set(board.averages[1].tasks) - set(board.averages[0].tasks) == {"pathx"}
+    assert board.left_out == ("smoke",)
+
+
+def test_another_board_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(GOOD)
+    (average,) = read_board(tmp_path / "x.yaml").averages
+    assert (average.metric, average.tasks) == ("f1_macro", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [", "is no YAML"),
+        ("", "must have the keys averages, same_task, left_out"),
+        (GOOD + "more: 1", "and no others"),
+        (GOOD.replace("metric: f1_macro, ", ""), r"averages.mean must have the keys metric, tasks"),
+        (GOOD.replace("f1_macro", "7"), "averages.mean: metric must be a text"),
+        (GOOD.replace("[x]", "x"), r"left_out must be a list \(each item a text\)"),
+    ],
+)
+def test_a_wrong_board_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=why) as caught:
+        read_board(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_board_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_board(tmp_path / "x.yaml")

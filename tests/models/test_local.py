@@ -1,0 +1,71 @@
+"""Block-local attention equals its slow, obvious version."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles import attention as oracles
+from torch import Tensor
+
+from lra_bench.models.local import Layout, LocalAttention, local_attention
+from lra_bench.models.trunk import TransformerEncoder
+from models.made_up import assert_same, largest_tensor, make_spec, padded, some_heads
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 7, 21])
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_contiguous_is_the_naive_one(block_size: int, is_padded: bool) -> None:
+    mask = padded(8)[1]
+    key_mask = mask if is_padded else None
+    assert_same(
+        lambda q, k, v: local_attention(q, k, v, key_mask, block_size=block_size),
+        lambda q, k, v: oracles.local_attention(q, k, v, key_mask, block_size=block_size),
+        some_heads(mask.shape[1]),
+        mask[:, None, :, None] if is_padded else None,
+    )
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+@pytest.mark.parametrize("block_size", [1, 4, 7, 11, 40])
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_any_length_is_the_naive_one(block_size: int, layout: Layout, is_padded: bool) -> None:
+    torch.manual_seed(0)
+    mask = padded()[1]
+    key_mask = mask if is_padded else None
+    mixer = LocalAttention(make_spec(), block_size=block_size, layout=layout).double()
+    to = mixer.projections
+    x = torch.randn(*mask.shape, 12, dtype=torch.float64).requires_grad_()
+
+    def slow(x_BLD: Tensor, *_: Tensor) -> Tensor:
+        mixed = oracles.local_attention(
+            *to.split(x_BLD), key_mask, block_size=block_size, layout=layout
+        )
+        return to.merge(mixed)
+
+    assert_same(
+        lambda x_BLD, *_: mixer(x_BLD, key_mask),
+        slow,
+        [x, *mixer.parameters()],
+        mask[..., None] if is_padded else None,
+    )
+
+
+@pytest.mark.parametrize(("length", "changed"), [(24, [5, 12, 19]), (23, [5, 11, 17])])
+def test_strided_has_the_released_groups(length: int, changed: list[int]) -> None:
+    torch.manual_seed(0)
+    mixer = LocalAttention(make_spec(), block_size=4, layout="strided")
+    x = torch.randn(1, length, 12)
+    other = x.clone()
+    other[0, 5] += 1.0
+    difference = (mixer(x) - mixer(other)).abs().sum(-1)[0]
+    assert torch.nonzero(difference > 1e-6).flatten().tolist() == changed
+
+
+def test_makes_no_square_tensor() -> None:
+    encoder = TransformerEncoder(make_spec(max_length=4096), mixer=LocalAttention)
+    assert largest_tensor(encoder, 4096) < 4096 * 4096
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="block_size=0"):
+        LocalAttention(make_spec(), block_size=0)

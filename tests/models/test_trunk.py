@@ -1,0 +1,110 @@
+"""The trunk equals its slow, obvious version, whatever mixes; and passes on what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from oracles import trunk as oracle
+from torch import Tensor, nn
+
+from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.layers import FeedForward
+from lra_bench.models.transformer import DenseAttention
+from lra_bench.models.trunk import TransformerEncoder
+from models.made_up import assert_encodes_as, make_spec
+
+
+def affine(layer: Any) -> oracle.Affine:
+    return layer.weight, layer.bias
+
+
+def weights_of(part: Any) -> oracle.FeedForward | None:
+    if not isinstance(part, FeedForward):
+        return None
+    return oracle.FeedForward(affine(part.norm), affine(part.up), affine(part.down))
+
+
+@pytest.mark.parametrize("feed_forward", [FeedForward, None])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_the_trunk_is_the_naive_one(feed_forward: Any, positions: str) -> None:
+    torch.manual_seed(0)
+    encoder = TransformerEncoder(
+        make_spec(positions=positions), mixer=DenseAttention, feed_forward=feed_forward
+    )
+    encoder = encoder.double().eval()
+    for weight in encoder.parameters():
+        # Norms start at one and biases at zero; then many a mistake would not show.
+        nn.init.normal_(weight, std=0.5)
+    layers: Any = encoder.layers
+    assert len(layers) == 2
+
+    def slow(tokens_L: Tensor) -> Tensor:
+        return oracle.encode(
+            tokens_L,
+            embedding_VD=encoder.embedding.tokens.weight,
+            positions_PD=encoder.embedding.positions,
+            layers=[
+                oracle.Layer(
+                    affine(layer.mixer_norm),
+                    lambda x_LD, mixer=layer.mixer: mixer(x_LD[None])[0],  # type: ignore[misc]
+                    weights_of(layer.feed_forward),
+                )
+                for layer in layers
+            ],
+            norm=affine(encoder.norm),
+        )
+
+    assert_encodes_as(encoder, slow)
+
+
+def test_without_a_feed_forward_part_there_are_fewer_parameters() -> None:
+    def size(**options: Any) -> int:
+        encoder = TransformerEncoder(make_spec(), mixer=DenseAttention, **options)
+        return sum(parameter.numel() for parameter in encoder.parameters())
+
+    one = 2 * 12 * 10 + 12 + 10 + 2 * 12
+    assert size() - size(feed_forward=None) == 2 * one
+
+
+class Shift(Mixer):
+    """Looks one position back, or two, or three."""
+
+    topologies = ("two", "three")
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+
+    def forward(
+        self, x_BLD: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
+    ) -> Tensor:
+        return x_BLD.roll({None: 1, "two": 2, "three": 3}[topology], dims=1)
+
+
+def test_topologies_are_those_of_the_mixer() -> None:
+    torch.manual_seed(0)
+    encoder = TransformerEncoder(make_spec(), mixer=Shift).eval()
+    assert encoder.topologies == ("two", "three")
+    assert encoder.width == 12
+    tokens = torch.arange(8)[None]
+    states = [encoder(tokens, topology=name) for name in (None, "two", "three")]
+    assert not torch.allclose(states[0], states[1])
+    assert not torch.allclose(states[1], states[2])
+    with pytest.raises(ValueError, match="'four'; choose from two, three"):
+        encoder(tokens, topology="four")
+
+
+def test_layers_that_differ_offer_what_one_of_them_does() -> None:
+    made = iter((DenseAttention, Shift))
+    encoder = TransformerEncoder(make_spec(), mixer=lambda spec: next(made)(spec)).eval()
+    assert encoder.topologies == ("two", "three")
+    tokens = torch.arange(8)[None]
+    assert not torch.allclose(encoder(tokens), encoder(tokens, topology="two"))
+
+
+def test_a_mixer_without_topologies_has_none() -> None:
+    encoder = TransformerEncoder(make_spec(), mixer=DenseAttention)
+    assert encoder.topologies == ()
+    with pytest.raises(ValueError, match="unknown topology 'wide'; none is offered"):
+        encoder(torch.ones(1, 3, dtype=torch.int64), topology="wide")

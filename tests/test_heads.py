@@ -1,0 +1,248 @@
+"""Pooling, the class token, and heads that learn and are counted right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models.made_up import LENGTHS, MAX_LENGTH, TRUNK, batch_of, head_of, model_of, spec_of
+from oracles import counting
+from torch import Tensor, nn
+
+from lra_bench.data import collate
+from lra_bench.errors import UserError
+from lra_bench.heads import best_spans, count, encoder_spec, make_model, token_f1
+from lra_bench.metrics import Evaluation, metric, metrics_of
+from lra_bench.models.encoder import SequenceEncoder
+from lra_bench.objective import CrossEntropy
+from lra_bench.types import IGNORED, TARGETS, Batch, Example, Target
+
+POOLINGS = ["mean", "first", "max", "cls"]
+
+
+def one_of(batch: Batch, row: int, length: int) -> Batch:
+    """Return an example of a batch without its padding."""
+    targets = batch.targets[row : row + 1]
+    if targets.ndim == 2 and targets.shape[1] > 2:
+        targets = targets[:, :length]
+    return Batch(batch.tokens_BIL[row : row + 1, :, :length], None, targets, length)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("num_inputs", [1, 2])
+def test_pooling_sees_no_padding(pooling: str, num_inputs: int) -> None:
+    model = model_of(spec_of("class", num_inputs=num_inputs), head_of(pooling))
+    batch = batch_of("class", num_inputs=num_inputs)
+    logits = model(batch)
+    assert logits.shape == (3, 3)
+    for row, length in enumerate(LENGTHS):
+        alone = model(one_of(batch, row, length))[0]
+        torch.testing.assert_close(logits[row], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("target", ["span", "tokens"])
+def test_positions_are_those_of_the_task(target: Target, pooling: str) -> None:
+    """Padding changes no answer, and a class token moves none."""
+    model = model_of(spec_of(target), head_of(pooling))
+    batch = batch_of(target)
+    logits = model(batch)
+    places_first = logits if target == "tokens" else logits.transpose(1, 2)
+    assert places_first.shape[:2] == batch.tokens_BIL[:, 0].shape
+    for row, length in enumerate(LENGTHS):
+        alone = model(one_of(batch, row, length))
+        alone = alone if target == "tokens" else alone.transpose(1, 2)
+        torch.testing.assert_close(places_first[row, :length], alone[0], atol=1e-5, rtol=1e-5)
+        if target == "span":
+            assert (places_first[row, length:] < -1e8).all()
+    # By hand, with the class token in front where there is one.
+    tokens = batch.tokens_BIL[:1, 0, : LENGTHS[0]]
+    if pooling == "cls":
+        tokens = torch.cat((torch.full((1, 1), 11), tokens), dim=1)
+    states = model.encoder(tokens)[0, -LENGTHS[0] :]
+    layers: Any = model.head.layers
+    torch.testing.assert_close(places_first[0, : LENGTHS[0]], layers(states), atol=1e-5, rtol=1e-5)
+
+
+def test_two_inputs_and_their_order() -> None:
+    model = model_of(spec_of("class", num_inputs=2), head_of("mean", "nli"))
+    tokens = torch.randint(1, 11, (4, 2, 9))
+    labels = torch.zeros(4, dtype=torch.int64)
+    logits = model(Batch(tokens, None, labels, 0))
+    swapped = model(Batch(tokens.flip(1), None, labels, 0))
+    assert not torch.allclose(logits, swapped)
+    states = [model.encoder(tokens[:, number]).mean(1) for number in (0, 1)]
+    features = torch.cat((*states, states[0] * states[1], states[0] - states[1]), dim=1)
+    layers: Any = model.head.layers
+    torch.testing.assert_close(logits, layers(features))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_class_token_starts_at_zero(target: Target) -> None:
+    model = model_of(spec_of(target), head_of("cls"))
+    embedding: Any = model.encoder.embedding
+    assert embedding.tokens.weight.shape == (12, 12)
+    assert not embedding.tokens.weight[11].any()
+    assert len(embedding.positions) == MAX_LENGTH + 1
+    longest = torch.ones(1, 1, MAX_LENGTH, dtype=torch.int64)
+    targets = {"class": (1,), "span": (1, 2), "tokens": (1, MAX_LENGTH)}[target]
+    answer = model(Batch(longest, None, torch.zeros(targets, dtype=torch.int64), MAX_LENGTH))
+    assert answer.shape[:-1] == targets
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_logits_are_exact_under_autocast(target: Target) -> None:
+    model = model_of(spec_of(target), head_of())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(batch_of(target)).dtype == torch.float32
+
+
+def test_what_is_no_encoder_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Linear is no .*SequenceEncoder"):
+        make_model(nn.Linear(1, 1), spec_of("class"), head_of())  # type: ignore[arg-type]
+
+    class Broad(SequenceEncoder):
+        def forward(
+            self, tokens_BL: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
+        ) -> Tensor:
+            return tokens_BL[..., None].float()
+
+    with pytest.raises(UserError, match=r"Broad has no width; set self\.width"):
+        make_model(Broad(), spec_of("class"), head_of())
+
+
+def test_heads_that_do_not_divide_their_width_are_refused() -> None:
+    wrong = TRUNK.model_copy(update={"num_heads": 3})
+    with pytest.raises(UserError, match=r"^trunk: num_heads=3 does not divide .*qkv_width=8"):
+        encoder_spec(wrong, spec_of("class"), head_of())
+
+
+def assert_same_sums(found: dict[str, Tensor], expected: dict[str, float]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].shape == ()
+        assert found[name].item() == pytest.approx(value, rel=1e-9), name
+
+
+PER_CLASS = (metric("f1_macro"),)
+BAGS = (metric("exact_match"), metric("token_f1"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("target", TARGETS)
+def test_counting_is_a_loop_over_answers(target: Target, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    batch = batch_of(target)
+    shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
+    logits = 3 * torch.randn(shape, dtype=torch.float64, generator=generator)
+    if seed % 2 and target != "span":
+        # Mostly right, so that some examples are right in everything.
+        asked = torch.where(batch.targets == IGNORED, 0, batch.targets)
+        logits += 9 * nn.functional.one_hot(asked, 3)
+    metrics = BAGS if target == "span" else PER_CLASS
+    expected = counting.count(logits, batch, target=target, per_class=target != "span")
+    assert_same_sums(count(logits, batch, metrics, target=target), expected)
+
+
+def test_sums_that_no_metric_needs_are_not_counted() -> None:
+    for target in TARGETS:
+        shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
+        sums = count(torch.zeros(shape), batch_of(target), (metric("accuracy"),), target=target)
+        assert sums.keys() == {"examples", "targets", "correct", "exact", "loss"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_counting_never_waits_for_the_device(target: Target) -> None:
+    """Tensors without content: whoever wants to know a value fails."""
+    batch = batch_of(target).map(lambda x: x.to("meta"))
+    shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
+    logits = torch.zeros(shape, device="meta")
+    metrics = BAGS if target == "span" else PER_CLASS
+    sums = count(logits, batch, metrics, target=target)
+    assert all(value.is_meta for value in sums.values())
+
+
+def test_an_example_that_asks_nothing_has_nothing_wrong() -> None:
+    batch = batch_of("tokens")
+    nothing = Batch(
+        batch.tokens_BIL, batch.mask_BIL, torch.full_like(batch.targets, IGNORED), batch.num_tokens
+    )
+    sums = count(torch.zeros(3, 22, 3), nothing, PER_CLASS, target="tokens")
+    expected = {"examples": 3, "targets": 0, "correct": 0, "exact": 3, "loss": 0}
+    assert {name: sums[name].item() for name in expected} == expected
+    assert not any(sums[name].item() for name in sums if "/" in name)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_the_best_span_is_the_best_of_all_pairs(length: int) -> None:
+    logits = torch.randn(200, 2, length, generator=torch.Generator().manual_seed(0)).double()
+    expected = [counting.best_span(*row.tolist()) for row in logits]
+    assert best_spans(logits).tolist() == [list(pair) for pair in expected]
+    assert (best_spans(logits)[:, 0] <= best_spans(logits)[:, 1]).all()
+
+
+def test_f1_is_that_of_bags() -> None:
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(rng.integers(0, 4, (300, 12)))
+    answers, targets = (np.sort(rng.integers(0, 12, (300, 2)), axis=1) for _ in range(2))
+    found = token_f1(tokens, torch.from_numpy(answers), torch.from_numpy(targets))
+    expected = [
+        counting.token_f1(row, tuple(answer), tuple(target))
+        for row, answer, target in zip(
+            tokens.tolist(), answers.tolist(), targets.tolist(), strict=True
+        )
+    ]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+    assert {0.0, 1.0} < set(expected)
+
+
+def examples_of(target: Target, number: int, seed: int) -> list[Example]:
+    """Return questions that a small model can learn to answer.
+
+    The class is that of the first token; the span lies between the tokens 9 and 10; a position
+    has the class of its token, and tokens above 6 are not asked about.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(number):
+        tokens = rng.integers(1, 9, rng.integers(4, MAX_LENGTH))
+        answer: Any = int(tokens[0] % 3)
+        if target == "span":
+            first, last = np.sort(rng.choice(len(tokens), 2, replace=False))
+            tokens[first], tokens[last] = 9, 10
+            answer = np.array([first, last])
+        elif target == "tokens":
+            answer = np.where(tokens > 6, IGNORED, tokens % 3)
+        made.append(Example((tokens,), answer))
+    return made
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_kind_is_learned_and_counted(target: Target, pooling: str) -> None:
+    spec = spec_of(target)
+    model = model_of(spec, head_of("first" if target == "class" else pooling)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    examples = examples_of(target, 256, seed=0)
+    for step in range(60):
+        batch = collate(examples[step % 8 * 32 :][:32], target=target)
+        loss = CrossEntropy()(model, batch).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    tests = examples_of(target, 40, seed=1)
+    metrics = metrics_of(spec)
+    with torch.no_grad():
+        parts = []
+        for batch in (collate(tests[:25], target=target), collate(tests[25:], target=target)):
+            sums = count(model(batch), batch, metrics, target=target)
+            parts.append(Evaluation({name: value.item() for name, value in sums.items()}))
+            expected = counting.count(model(batch), batch, target=target)
+            assert_same_sums(sums, {name: expected[name] for name in sums})
+    whole = parts[0] + parts[1]
+    assert whole.num_examples == 40
+    for one in metrics:
+        assert whole[one.name] > 0.9, one.name
