@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from fuzzing import mutants
+from made_up_raw import Members, key, made_up_members
 
 from lra_bench.cli import main
 from lra_bench.data import Loader
@@ -31,13 +32,8 @@ from lra_tasks._sources import Member
 from lra_tasks.review_pairs import ReviewPairs, join, read_reviews
 
 Counts = dict[Split, int]
-Members = dict[str, bytes]
 FOLDERS = [f"aclImdb/{part}/{mood}" for part in ("train", "test") for mood in ("neg", "pos")]
 SIZES: Counts = {"train": 100, "validation": 20, "test": 20}
-
-
-def key(*parts: object) -> bytes:
-    return hashlib.sha256("|".join(map(str, parts)).encode()).digest()
 
 
 def normal(line: str) -> str:
@@ -45,52 +41,7 @@ def normal(line: str) -> str:
     return "".join(filter(str.isalnum, line.lower()))
 
 
-# A made-up archive.
-
-
-def made_up_members(seed: int = 0, *, num_films: int = 160, most: int = 6) -> Members:
-    """Return the members of an archive with all that the real one has of odd things.
-
-    Films in both parts, copies of a text under one film and under several, in one part and in
-    both, and copies that differ in case, blanks and punctuation.
-    """
-    rng = random.Random(seed)
-    films = [f"tt{number:07}" for number in range(1, num_films + 1)]
-    # Every tenth film has reviews in both parts.
-    shares = {
-        "train": [film for at, film in enumerate(films) if at % 2 == 0 or at % 10 == 1],
-        "test": [film for at, film in enumerate(films) if at % 2 == 1],
-    }
-    members: Members = {}
-    texts: list[tuple[str, str]] = []
-    for part, own in shares.items():
-        rows: dict[str, list[tuple[str, str]]] = {"neg": [], "pos": []}
-        for film in own:
-            # Most reviews of a film agree, as in the real ones.
-            moods = ("neg", "pos") if rng.random() < 0.5 else ("pos", "neg")
-            for at in range(rng.randrange(1, most + 1)):
-                line = f"Review {part} {film} {at}: caf\u00e9 " + "so, so. " * rng.randrange(9)
-                chance = rng.random()
-                if texts and chance < 0.08:
-                    line = rng.choice(texts)[1]
-                elif texts and chance < 0.16:
-                    line = rng.choice([one for one in texts if one[0] == film] or texts)[1]
-                if chance < 0.2:
-                    line = rng.choice([line.upper(), line.replace(" ", "\t\n"), f" _{line}!?"])
-                texts.append((film, line))
-                rows[moods[rng.random() < 0.15]].append((film, line))
-        for mood, some in rows.items():
-            for number, (_, line) in enumerate(some):
-                name = f"aclImdb/{part}/{mood}/{number}_{1 + number % 10}.txt"
-                members[name] = f"{line}\n".encode()
-            members[f"aclImdb/{part}/urls_{mood}.txt"] = b"".join(
-                f"http://www.imdb.com/title/{film}/usercomments\n".encode() for film, _ in some
-            )
-    members["aclImdb/train/unsup/0_0.txt"] = b"nobody knows"
-    members["aclImdb/train/urls_unsup.txt"] = b"nowhere"
-    members["aclImdb/README"] = b"read me"
-    # Archives are in no order that could be relied on.
-    return dict(sorted(members.items(), key=lambda item: key(item[0])))
+# Through an archive.
 
 
 def pack(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
