@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-
-from lra_bench import provenance
 from lra_bench.classifier import SequenceClassifier
 from lra_bench.config import compose
+
+from lra_bench import provenance
 from lra_bench.models.encoder import EncoderSpec
 from lra_bench.optim import make_optimizer, set_learning_rate
 from lra_bench.paths import conf_dir
