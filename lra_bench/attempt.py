@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Parts:
         model: Encoder and head, with the weights of the seed.
         objective: What is minimized.
         device: Where it is trained.
+        lengths: Lengths to pad batches to [tokens]; empty for no more padding than needed.
         folder: Where its files lie.
         interrupt: Asks it to stop.
     """
@@ -50,6 +52,7 @@ class Parts:
     model: TaskModel
     objective: Objective
     device: torch.device
+    lengths: Sequence[int]
     folder: RunFolder
     interrupt: Interrupt
 
@@ -139,6 +142,7 @@ def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
             batch_size=config.batch_size if split == "train" else config.eval_batch_size,
             bucketing=config.bucketing,
             device=parts.device,
+            lengths=parts.lengths,
         )
         for split in SPLITS
     )

@@ -14,7 +14,7 @@ from lra_bench.console import Align, Screen, in_bytes, table
 from lra_bench.errors import UserError
 from lra_bench.files import size_of
 from lra_bench.schema import GROUPS
-from lra_bench.types import SPLITS, Split, Task, TaskSpec
+from lra_bench.types import SPLITS, DataInfo, Split, Task, TaskSpec
 from lra_bench.words import options
 
 _HEADER = ("task", "longest", "classes", "train", "valid.", "test", "majority", "prepared")
@@ -104,24 +104,30 @@ def summarize(entry: Entry) -> Summary:
     task = entry.task
     if task is None:
         return Summary(entry.name, prepared="broken", notes=[f"problem: {entry.problem}"])
-    numbers: Mapping[Split, int] = {}
-    prepared, origin, terms = "no", "", ""
-    notes: list[str] = []
+    info, numbers, prepared, problem = DataInfo(), {}, "no", ""
     try:
         info = task.info()
-        numbers, origin, terms = info.num_examples, info.source or info.origin, info.terms
-        said = (("warning", info.warning), ("note", info.note))
-        notes = [f"{kind}: {text}" for kind, text in said if text]
         is_prepared = task.is_prepared()
         if is_prepared is None:
             prepared = "-"
         elif is_prepared:
             numbers = {split: len(task.examples(split)) for split in SPLITS}
+            # Once they are opened, the data say what they are.
+            info = task.info()
             folder = task.folder()
             prepared = "yes" if folder is None else f"yes, {in_bytes(size_of(folder))}"
     except (UserError, OSError) as error:
-        prepared, notes = "broken", [*notes, f"problem: {error}"]
-    return Summary(entry.name, task.spec, numbers, prepared, origin, terms, notes)
+        prepared, problem = "broken", str(error)
+    said = (("warning", info.warning), ("note", info.note), ("problem", problem))
+    return Summary(
+        entry.name,
+        task.spec,
+        numbers or info.num_examples,
+        prepared,
+        info.source or info.origin,
+        info.terms,
+        [f"{kind}: {text}" for kind, text in said if text],
+    )
 
 
 def table_of(summaries: Sequence[Summary], screen: Screen) -> str:

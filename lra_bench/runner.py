@@ -79,27 +79,17 @@ def run(request: Request) -> RunRecord:
         Interrupted: A signal came; the state has been saved (see `lra_bench.interrupt`).
         OSError: The record cannot be written.
     """
-    import torch
-
-    config = request.config
-    console = Tracker() if config.quiet else ConsoleTracker()
-    device = hardware.choose_device(config.device)
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    task = build_task(request)
-    model = assemble(config, task.spec)
-    objective = build_objective(request, model)
-    tracker = build(config.tracker, "tracker")
-    folder = RunFolder(
-        Path(config.results_dir), request.names, request.request_id, forced=config.force
-    )
+    console = Tracker() if request.config.quiet else ConsoleTracker()
+    interrupt = Interrupt()
+    parts = _parts_of(request, console, interrupt)
+    tracker = build(request.config.tracker, "tracker")
+    folder = parts.folder
     check_writable(folder.results_dir, "results_dir")
     with (
-        Interrupt() as interrupt,
-        folder.lock(wait=config.wait, say=console.message, check=interrupt.check),
+        interrupt,
+        folder.lock(wait=request.config.wait, say=console.message, check=interrupt.check),
     ):
         live = LiveTracker(folder.live_path, _live_status(request))
-        parts = Parts(request, task, model, objective, device, folder, interrupt)
         try:
             done = _run(parts, Trackers(console, live, tracker), console.message)
         except KeyboardInterrupt:
@@ -112,6 +102,35 @@ def run(request: Request) -> RunRecord:
         # A signal that came too late to stop this run still stops a sweep.
         interrupt.check()
     return done
+
+
+def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts:
+    """Build everything but the data.
+
+    Raises:
+        UserError: An option is wrong, or two do not go together.
+    """
+    import torch
+
+    config = request.config
+    device = hardware.choose_device(config.device)
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    task = build_task(request)
+    model = assemble(config, task.spec)
+    objective = build_objective(request, model)
+    lengths: tuple[int, ...] = ()
+    if config.train.compile:
+        # Two seconds that only those pay who asked for it.
+        from lra_bench.compiling import compile_encoder
+
+        lengths = compile_encoder(
+            model, device=device, max_length=task.spec.max_length, say=console.message
+        )
+    folder = RunFolder(
+        Path(config.results_dir), request.names, request.request_id, forced=config.force
+    )
+    return Parts(request, task, model, objective, device, lengths, folder, interrupt)
 
 
 def _live_status(request: Request) -> LiveStatus:

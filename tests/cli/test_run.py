@@ -126,9 +126,9 @@ def test_what_changes_no_number_changes_no_identity(words: Cli, tmp_path: Path) 
         (["trunk.num_heads=3"], "num_heads=3 does not divide"),
         (["trunk.positions=none"], "learned, sinusoidal"),
         (["head.pooling=median"], "cls, first, mean, max"),
-        (["train.schedule=cosin"], "unknown schedule"),
+        (["train.schedule=cosin"], "rsqrt, cosine, epoch_cosine, one_cycle, constant"),
         (["train.batch_size=0"], "train.batch_size=0 must be at least 1"),
-        (["train.max_grad_norm=-1"], "null for no clipping"),
+        (["train.max_grad_norm=-1"], "train.max_grad_norm=-1.0 must be greater than 0"),
         (["train.precision=float16"], "float32, bfloat16"),
         (["seed=-1"], "seed=-1"),
         (["device=cuda:7"], "device=cuda:7"),
@@ -274,7 +274,7 @@ class Broken(Task):
 def test_a_sweep_over_a_folder_of_ones_own(tmp_path: Path, words: Cli) -> None:
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/local2.yaml").write_text(
-        "_target_: lra_bench.models.encoder.TransformerEncoder\nmixer:\n"
+        "_target_: lra_bench.models.trunk.TransformerEncoder\nmixer:\n"
         "  _target_: lra_bench.models.local.LocalAttention\n  _partial_: true\n"
     )
     sweep = [word for word in words if not word.startswith("model=")]
@@ -338,7 +338,7 @@ def test_interrupted_and_gone_on(
     tracker: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    long = [*words, "train.num_steps=300", "train.eval_every=20", "seed=4", "num_threads=1"]
+    long = [*words, "train.num_steps=100", "train.eval_every=20", "seed=4", "num_threads=1"]
     command = [sys.executable, "-m", "lra_bench.cli", *long, f"tracker={tracker}"]
     with subprocess.Popen(
         [*command, "checkpoint_seconds=0"],
@@ -367,7 +367,7 @@ def test_interrupted_and_gone_on(
     (resumed,) = records_in(tmp_path)
     assert resumed.num_resumes == 1
     if tracker == "wandb":
-        assert [row["step"] for row in mirrored(results)] == list(range(20, 301, 20))
+        assert [row["step"] for row in mirrored(results)] == [20, 40, 60, 80, 100]
     assert main([*long, "force=true"]) == 0
     (whole,) = records_in(tmp_path)
     assert whole.num_resumes == 0
