@@ -262,7 +262,7 @@ class Broken(Task):
     words += [f"results_dir={tmp_path / 'results'}", "quiet=true"]
     for how, expected in (
         ("id", "token id of 5"),
-        ("label", "label of 2"),
+        ("label", "class of 2"),
         ("long", "10 tokens"),
         ("empty", "without tokens"),
         ("split", "without examples"),
