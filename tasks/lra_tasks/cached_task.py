@@ -34,10 +34,11 @@ from lra_tasks._store_writer import writing
 _PLACES_VERSION = 2
 
 Files = TypeVar("Files")
+Files_co = TypeVar("Files_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Source(Generic[Files]):
+class Source(Generic[Files_co]):
     """What a cache is made of.
 
     Args:
@@ -47,7 +48,7 @@ class Source(Generic[Files]):
     """
 
     identity: str
-    files: Files
+    files: Files_co
 
 
 class CachedTask(Task, Generic[Files]):
