@@ -344,13 +344,18 @@ class FlatCache:
         """Return whether there is a cache, be it broken or not."""
         return place.exists()
 
+    @property
+    def counts(self) -> dict[Split, int]:
+        """Number of examples of each split."""
+        return {split: self.manifest["splits"][split]["num_examples"] for split in SPLITS}
+
     def examples(self, split: Split, *, max_length: int) -> FlatExamples:
         """Return the examples of a split, each cut to ``max_length`` tokens.
 
         Raises:
             UserError: A file was changed or removed since the cache was opened.
         """
-        number = self.manifest["splits"][split]["num_examples"]
+        number = self.counts[split]
         kind = np.dtype(self.layout.targets).newbyteorder("<")
         try:
             offsets = np.fromfile(self._path(split, "offsets"), "<i8")
@@ -408,8 +413,7 @@ class FlatCache:
                 self.examples(split, max_length=1 << 62)
             except UserError as error:
                 problem = str(error)
-            count = self.manifest["splits"][split]["num_examples"]
-            yield Verification(f"{split}: {count:,} examples", problem)
+            yield Verification(f"{split}: {self.counts[split]:,} examples", problem)
 
     def _check(self, split: Split, name: str, *, thorough: bool) -> None:
         entry, path = self._entry(split, name), self._path(split, name)

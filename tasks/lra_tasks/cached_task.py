@@ -152,9 +152,13 @@ class CachedTask(Task, Generic[Files]):
         if self._cache is None:
             return about
         read = self._cache.info
-        source = f"{read.source}, not the official set" if read.warning else read.source
         return replace(
-            about, source=source, warning=read.warning, note=read.note, details=read.details
+            about,
+            num_examples=self._cache.counts,
+            source=f"{read.source}, not the official set" if read.warning else read.source,
+            warning=read.warning,
+            note=read.note,
+            details=read.details,
         )
 
     def verify(self) -> Iterator[Verification]:
