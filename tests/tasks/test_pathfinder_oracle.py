@@ -100,7 +100,7 @@ def test_first_strokes_begin_where_the_oracles_do(size: int, margin: int) -> Non
     canvas = Canvas(params, margin)
     empty = oracle.framed(np.zeros((size, size)), params.padding)
     possible = 0
-    for state in range(0, 360, 1 if size <= 64 else 15):
+    for state in range(0, 360, {32: 1, 64: 1, 128: 15, 256: 30}[size]):
         element = oracle.seed_element(theirs, margin, math.radians(state - 180))
         # The frame of distractors' strokes is checked below.
         expected = oracle.free_tails(oracle.framed(empty, 2 * params.seed_distance), element)
