@@ -64,7 +64,15 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("way", ["a file", "a module", "standard input", "-c"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "a file",
+        "standard input",
+        pytest.param("a module", marks=pytest.mark.slow),
+        pytest.param("-c", marks=pytest.mark.slow),
+    ],
+)
 def test_a_script_without_a_guard(tmp_path: Path, way: str) -> None:
     text = textwrap.dedent(SCRIPT)
     (tmp_path / "my_script.py").write_text(text)
