@@ -56,7 +56,7 @@ def drawn_by_us(difficulty: Difficulty) -> Drawn:
 @lru_cache
 def few_drawn(resolution: int) -> Drawn:
     """Return some hard images of any size, drawn once for all tests that look at them."""
-    return draw(parameters(resolution, "hard"), 20 if resolution == 64 else 40, 0, 0)
+    return draw(parameters(resolution, "hard"), 20 if resolution in (64, 128) else 40, 0, 0)
 
 
 TOTAL = 21
