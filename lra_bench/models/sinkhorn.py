@@ -107,12 +107,12 @@ class SinkhornAttention(Mixer):
 
     In training the scores get Gumbel noise, drawn where dropout is.
 
-    Source: arXiv 2002.11296, section 3.1 (sorting network of sums of blocks, Gumbel noise, Sinkhorn
-    normalization) and 3.2 (attention to the sorted and to the own block, here in one softmax over
-    both). The sorting network is one linear layer for each head. Padding is part of no sum and of
-    no sorted block, and blocks of padding are not sorted. In the released code of arXiv 2011.04006
-    the sorting has no effect on the result and gets no gradient, blocks are strided groups, and
-    the two attentions are added.
+    Source: arXiv 2002.11296, section 3.1 (sorting network of sums of blocks, Gumbel noise,
+    Sinkhorn normalization) and 3.2 (attention to the sorted and to the own block, here in one
+    softmax over both). The sorting network is one linear layer for each head, on the sums of its
+    keys, so that it stays small. Padding is part of no sum and of no sorted block, and blocks of
+    padding are not sorted. In the released code of arXiv 2011.04006 the sorting has no effect on
+    the result and gets no gradient, blocks are strided groups, and the two attentions are added.
     """
 
     def __init__(
@@ -132,40 +132,48 @@ class SinkhornAttention(Mixer):
             raise ValueError(f"temperature={temperature} must be above 0")
         self.projections = Projections(spec)
         self.attention_dropout = spec.attention_dropout
-        self.num_heads = spec.num_heads
         self.block_size = block_size
         self.num_iterations = num_iterations
         self.temperature = temperature
         num_blocks = math.ceil(spec.max_length / block_size)
-        self.sort = nn.Linear(spec.width, spec.num_heads * num_blocks, bias=False)
-        nn.init.xavier_uniform_(self.sort.weight)
+        head_width = spec.qkv_width // spec.num_heads
+        self.sort_HKM = nn.Parameter(torch.empty(spec.num_heads, head_width, num_blocks))
+        for matrix in self.sort_HKM.detach():
+            nn.init.xavier_uniform_(matrix)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""
+        query, key, value = self.projections.split(x_BLD)
         mixed = sinkhorn_attention(
-            *self.projections.split(x_BLD),
+            query,
+            key,
+            value,
             mask_BL,
-            sorting_BHNN=self._sorting(x_BLD, mask_BL),
+            sorting_BHNN=self._sorting(key, mask_BL),
             block_size=self.block_size,
             dropout_p=self.attention_dropout if self.training else 0.0,
         )
         return self.projections.merge(mixed)
 
-    def _sorting(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
-        """Return the soft permutation of the blocks, (B, H, N, N)."""
-        mask_BNW = _blocks_of(mask_BL, x_BLD, self.block_size)
-        x_BLD = F.pad(x_BLD, (0, 0, 0, -x_BLD.shape[1] % self.block_size))
-        x_BNWD = x_BLD.unflatten(1, (-1, self.block_size))
-        pooled_BND = (x_BNWD * mask_BNW[..., None]).sum(2)
-        scores_BNHM = self.sort(pooled_BND).unflatten(-1, (self.num_heads, -1))
-        # Iterating would add up what is lost in a number of 16 bits.
-        scores_BHNN = scores_BNHM[..., : pooled_BND.shape[1]].transpose(1, 2).to(x_BLD.dtype)
-        if self.training:
-            uniform = torch.rand_like(scores_BHNN)
-            smallest = torch.finfo(uniform.dtype).tiny
-            noise = -(-uniform.clamp(min=smallest).log()).clamp(min=smallest).log()
-            scores_BHNN = scores_BHNN + noise
-        return sinkhorn(scores_BHNN / self.temperature, mask_BNW.any(-1), self.num_iterations)
+    def _sorting(self, key: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """Return the soft permutation of the blocks of keys, (B, H, N, N)."""
+        mask_BNW = _blocks_of(mask_BL, key, self.block_size)
+        # What is lost in a number of 16 bits would add up over blocks and iterations.
+        with torch.autocast(key.device.type, enabled=False):
+            key = key.to(torch.promote_types(key.dtype, torch.float32))
+            key = F.pad(key, (0, 0, 0, -key.shape[2] % self.block_size))
+            key_BHNWK = key.unflatten(2, (-1, self.block_size))
+            pooled_BHNK = (key_BHNWK * mask_BNW[:, None, ..., None]).sum(3)
+            scores_BHNN = torch.matmul(
+                pooled_BHNK, self.sort_HKM[..., : pooled_BHNK.shape[2]].to(key.dtype)
+            )
+            if self.training:
+                uniform = torch.rand_like(scores_BHNN)
+                smallest = torch.finfo(uniform.dtype).tiny
+                noise = -(-uniform.clamp(min=smallest).log()).clamp(min=smallest).log()
+                scores_BHNN = scores_BHNN + noise
+            scores_BHNN = scores_BHNN / self.temperature
+            return sinkhorn(scores_BHNN, mask_BNW.any(-1), self.num_iterations)
 
     if TYPE_CHECKING:
         __call__ = forward

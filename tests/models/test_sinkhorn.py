@@ -47,10 +47,12 @@ def test_the_mixer_sorts_each_example_as_if_alone(block_size: int) -> None:
     def slow(x_BLD: Tensor, *_: Tensor) -> Tensor:
         rows = []
         for x_LD, length in zip(x_BLD, LENGTHS, strict=True):
-            weight_HMD = mixer.sort.weight.view(2, -1, 12)
-            sorting = oracles.sorting(x_LD[:length], weight_HMD, **options)
+            query, key, value = mixer.projections.split(x_LD[None, :length])
+            sorting = oracles.sorting(key[0], mixer.sort_HKM, **options)
             mixed = oracles.sinkhorn_attention(
-                *mixer.projections.split(x_LD[None, :length]),
+                query,
+                key,
+                value,
                 sorting_BHNN=sorting[None],
                 block_size=block_size,
             )

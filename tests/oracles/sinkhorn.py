@@ -45,11 +45,11 @@ def sinkhorn_attention(
 
 
 def sorting(
-    x_LD: Tensor, weight_HMD: Tensor, *, block_size: int, num_iterations: int, temperature: float
+    key_HLK: Tensor, weight_HKM: Tensor, *, block_size: int, num_iterations: int, temperature: float
 ) -> Tensor:
     """Return the soft permutation of one sequence without padding, (H, N, N)."""
-    pooled = torch.stack([rows.sum(0) for rows in x_LD.split(block_size)])
-    matrix = torch.einsum("nd,hmd->hnm", pooled, weight_HMD[:, : len(pooled)])
+    pooled = torch.stack([rows.sum(1) for rows in key_HLK.split(block_size, dim=1)], dim=1)
+    matrix = torch.einsum("hnk,hkm->hnm", pooled, weight_HKM[..., : pooled.shape[1]])
     matrix = (matrix / temperature).exp()
     for _ in range(num_iterations):
         matrix = matrix / matrix.sum(2, keepdim=True)
