@@ -97,7 +97,7 @@ def test_composing_a_second_time_sees_what_was_edited(tmp_path: Path) -> None:
     ("words", "text"),
     [
         (["model=local"], "task= is missing; choose one of "),
-        (["task=listops"], "model= is missing; choose one of ernie_sparse, "),
+        (["task=listops"], "model= is missing; choose one of bigbird, "),
         ([*BASE, "model=locl"], "there is no model 'locl'; did you mean local?"),
         ([*BASE, "train.num_stepss=1"], "'train.num_stepss'; did you mean train.num_steps?"),
         ([*BASE, "trane.num_steps=1"], "there is no option 'trane.num_steps'"),

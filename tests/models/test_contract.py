@@ -146,6 +146,27 @@ class TestContract:
         other.load_state_dict(encoder.state_dict())
         assert torch.equal(other(tokens, mask)[mask], encoder(tokens, mask)[mask])
 
+    def test_training_goes_on_exactly_where_it_was(self, encoder: SequenceEncoder) -> None:
+        """What a model draws at random in training is part of its state."""
+        tokens, mask = padded()
+        one, other = copy.deepcopy(encoder).train(), copy.deepcopy(encoder).train()
+        for _ in range(3):
+            one(tokens, mask)
+        other.load_state_dict(one.state_dict())
+        states = []
+        for model in (one, other):
+            torch.manual_seed(6)
+            states.append([model(tokens, mask)[mask] for _ in range(3)])
+        for wanted, state in zip(*states, strict=True):
+            assert torch.equal(wanted, state)
+
+    def test_evaluation_draws_nothing(self, encoder: SequenceEncoder) -> None:
+        tokens, mask = padded()
+        before = torch.get_rng_state()
+        first, second = encoder(tokens, mask), encoder(tokens, mask)
+        assert torch.equal(first[mask], second[mask])
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_bfloat16_keeps_the_meaning(self, encoder: SequenceEncoder) -> None:
         tokens, mask = padded()
         exact = encoder(tokens, mask)
