@@ -140,7 +140,7 @@ def test_assembling_draws_the_same_weights_whatever_came_before(made_up: Compose
 
 def test_what_does_not_go_together_is_refused_before_data(made_up: Compose) -> None:
     for words, text in (
-        (["objective=sar"], "objective=sar with model="),
+        (["objective=sar", "objective.topology=dense"], "objective=sar with model="),
         (["trunk.num_heads=3"], "num_heads=3 does not divide"),
         (["model.mixer.block_size=0"], "block_size=0"),
         (["train.compile=true", "device=cpu"], r"train\.compile=true gains nothing on a CPU"),

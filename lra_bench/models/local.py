@@ -76,6 +76,8 @@ class LocalAttention(Mixer):
             released code computes it: a sequence of N * W positions, and position t meets t + N,
             t + 2N and so on.
 
+    Topology ``shifted``, of contiguous blocks: the grid moved by half a block.
+
     Source: arXiv 2011.04006, "local attention", block size of the released code. In its strided
     form the code also appended a whole block where the length was a multiple already and let
     appended positions be seen; ``strided`` appends it too, but padding is never seen here.
@@ -91,24 +93,29 @@ class LocalAttention(Mixer):
         self.attention_dropout = spec.attention_dropout
         self.block_size = block_size
         self.layout = layout
+        # Groups of strided positions have no neighbors to move to.
+        self.topologies = ("shifted",) if layout == "contiguous" else ()
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, mask_BL: Tensor | None = None, *, topology: str | None = None
+    ) -> Tensor:
         """See `Mixer.forward`."""
         batch, length, _ = x_BLD.shape
-        extra = -length % self.block_size
+        lead = self.block_size // 2 if topology == "shifted" else 0
+        extra = -(lead + length) % self.block_size
         if self.layout == "strided" and not extra:
             extra = self.block_size
-        if extra and mask_BL is None:
+        if (lead or extra) and mask_BL is None:
             mask_BL = x_BLD.new_ones((batch, length)).bool()
-        qkv = F.pad(self.projections.qkv(x_BLD), (0, 0, 0, extra))
+        qkv = F.pad(self.projections.qkv(x_BLD), (0, 0, lead, extra))
         mixed = local_attention(
             *split_qkv(qkv, self.projections.num_heads),
-            None if mask_BL is None else F.pad(mask_BL, (0, extra)),
+            None if mask_BL is None else F.pad(mask_BL, (lead, extra)),
             block_size=self.block_size,
             layout=self.layout,
             dropout_p=self.attention_dropout if self.training else 0.0,
         )
-        return self.projections.merge(mixed)[:, :length]
+        return self.projections.merge(mixed[:, :, lead : lead + length])
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from oracles import attention as oracles
 from torch import Tensor
 
 from lra_bench.models.local import Layout, LocalAttention, local_attention
-from lra_bench.models.trunk import TransformerEncoder
-from models.made_up import assert_same, largest_tensor, make_spec, padded, some_heads
+from models.made_up import assert_same, make_spec, padded, some_heads
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 7, 21])
@@ -61,9 +61,36 @@ def test_strided_has_the_released_groups(length: int, changed: list[int]) -> Non
     assert torch.nonzero(difference > 1e-6).flatten().tolist() == changed
 
 
-def test_makes_no_square_tensor() -> None:
-    encoder = TransformerEncoder(make_spec(max_length=4096), mixer=LocalAttention)
-    assert largest_tensor(encoder, 4096) < 4096 * 4096
+@pytest.mark.parametrize("block_size", [1, 4, 7, 40])
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_the_shifted_grid_is_the_naive_one(block_size: int, is_padded: bool) -> None:
+    torch.manual_seed(0)
+    mask = padded()[1]
+    key_mask = mask if is_padded else None
+    mixer = LocalAttention(make_spec(), block_size=block_size).double()
+    x = torch.randn(*mask.shape, 12, dtype=torch.float64).requires_grad_()
+    lead = block_size // 2
+
+    def slow(x_BLD: Tensor, *_: Tensor) -> Tensor:
+        # As if half a block of padding stood before.
+        before = F.pad(mask if is_padded else torch.ones_like(mask), (lead, 0))
+        rows = F.pad(x_BLD, (0, 0, lead, 0))
+        mixed = oracles.local_attention(
+            *mixer.projections.split(rows), before, block_size=block_size
+        )
+        return mixer.projections.merge(mixed)[:, lead:]
+
+    assert_same(
+        lambda x_BLD, *_: mixer(x_BLD, key_mask, topology="shifted"),
+        slow,
+        [x, *mixer.parameters()],
+        mask[..., None] if is_padded else None,
+    )
+
+
+def test_only_contiguous_blocks_can_be_shifted() -> None:
+    assert LocalAttention(make_spec()).topologies == ("shifted",)
+    assert LocalAttention(make_spec(), layout="strided").topologies == ()
 
 
 def test_wrong_options_are_refused() -> None:
