@@ -50,6 +50,29 @@ def segment_means(
     return means, numbers_M < used_B[:, None]
 
 
+def sampled_rows(rows_BHLK: Tensor, lengths_B: Tensor, draws_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one row of each of M equal parts of each example's own length.
+
+    Args:
+        rows_BHLK: Rows to choose from; the real tokens come first.
+        lengths_B: From `lengths_of`.
+        draws_M: Where in its part each row lies, in [0, 1).
+
+    Returns:
+        The rows, (B, H, M, K), M being no more than L; and which of them are used (B, M): an
+        example with fewer tokens than parts has all of its rows once.
+    """
+    num_landmarks, (_, heads, length, width) = len(draws_M), rows_BHLK.shape
+    used_B = lengths_B.clamp(max=num_landmarks)
+    numbers_M = torch.arange(min(num_landmarks, length), device=lengths_B.device)
+    part_B = lengths_B / used_B.clamp(min=1)
+    places_BM = ((numbers_M + draws_M[: len(numbers_M)]) * part_B[:, None]).long()
+    # Rounding must not carry a place over the end; unused ones lie beyond it.
+    places_BM = places_BM.clamp(max=length - 1).minimum(lengths_B[:, None] - 1)
+    index = places_BM[:, None, :, None].expand(-1, heads, -1, width)
+    return rows_BHLK.gather(2, index), numbers_M < used_B[:, None]
+
+
 def inverse(matrix: Tensor, start: Tensor, num_iterations: int) -> Tensor:
     """Approximate the pseudo-inverse of matrices, (..., M, M), with matrix products alone.
 

@@ -40,7 +40,8 @@ def _one_head(q: Tensor, k: Tensor, v: Tensor, num_landmarks: int, num_iteration
     first = (q @ k_means.T * scale).softmax(-1)
     among = (q_means @ k_means.T * scale).softmax(-1)
     last = (q_means @ k.T * scale).softmax(-1)
-    return first @ pseudo_inverse(among, num_iterations) @ last @ v
+    mixed: Tensor = first @ pseudo_inverse(among, num_iterations) @ last @ v
+    return mixed
 
 
 def means(rows: Tensor, num_landmarks: int) -> Tensor:
