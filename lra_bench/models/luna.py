@@ -23,11 +23,12 @@ class LunaEncoder(SequenceEncoder):
         num_memory: Rows of the memory; the cost of a layer grows with the length times them.
 
     Source: arXiv 2106.01540, section 3 (pack and unpack attention; the layer, in which the memory
-    has a residual and a norm of its own, and no feed-forward part). As in the released code, keys are values in both attentions and packed attention gets no further
-    projection on its way to the sequence. Different here: norms come before, as in all layers of
-    this package (an option of the released code); what the memory adds to itself goes through the
-    output projection, so that heads may be narrower than the states; the memory has all of its
-    rows for short sequences too, and no sinusoids beside its learned start.
+    has a residual and a norm of its own, and no feed-forward part). As in the released code, keys
+    are values in both attentions and packed attention gets no further projection on its way to the
+    sequence. Different here: norms come before, as in all layers of this package (an option of the
+    released code); what the memory adds to itself goes through the output projection, so that
+    heads may be narrower than the states; the memory has all of its rows for short sequences too,
+    and no sinusoids beside its learned start.
     """
 
     def __init__(self, spec: EncoderSpec, *, num_memory: int = 256) -> None:
