@@ -16,6 +16,12 @@ from torch import Tensor, nn
 from lra_bench.models.encoder import EncoderSpec, Mixer
 from lra_bench.models.layers import Dropout
 from lra_bench.models.precision import in_full_precision, uncompiled
+from lra_bench.models.state_space import (
+    draw_log_steps,
+    exp_minus_one,
+    hippo_normal,
+    refuse_blind_class_token,
+)
 
 Init = Literal["lin", "inv", "legs", "real"]
 
@@ -47,7 +53,7 @@ def s4d_kernel(
     fine = math.isqrt(length - 1) + 1
     coarse = -(-length // fine)
     log_decay = (step_D[:, None] * real_DN, step_D[:, None] * imag_DN)
-    held = _exp_minus_one(*log_decay) / torch.complex(real_DN, imag_DN)
+    held = exp_minus_one(*log_decay) / torch.complex(real_DN, imag_DN)
     weight = torch.view_as_complex(output_RDN2.contiguous()) * held
     places = torch.arange(fine, dtype=step_D.dtype, device=step_D.device)
     fine_DNS = torch.complex(*_powers(log_decay, places))
@@ -65,15 +71,6 @@ def _powers(log_decay: tuple[Tensor, Tensor], places: Tensor) -> tuple[Tensor, T
     size = (log_decay[0][..., None] * places).exp()
     angle = log_decay[1][..., None] * places
     return size * angle.cos(), size * angle.sin()
-
-
-def _exp_minus_one(real: Tensor, imag: Tensor) -> Tensor:
-    """Return exp - 1 of complex numbers, however small; an input held over a step is that over A.
-
-    Taking 1 away at the end would cost three digits at the shortest steps.
-    """
-    part = real.expm1() * imag.cos() - 2 * (imag / 2).sin().square()
-    return torch.complex(part, real.exp() * imag.sin())
 
 
 @uncompiled
@@ -145,21 +142,8 @@ def poles(init: Init, state_size: int) -> Poles:
     elif init == "inv":
         imag = state_size / math.pi * (state_size / (2 * number + 1) - 1)
     else:
-        imag = legs_frequencies(state_size)
+        imag = hippo_normal(state_size)[0].imag
     return Poles(torch.full((state_size // 2,), -0.5), imag.float())
-
-
-def legs_frequencies(state_size: int) -> Tensor:
-    """Return the imaginary parts above zero of the normal part of HiPPO-LegS, rising, (N / 2,).
-
-    That matrix plus its rank-one part is -1/2 on the diagonal plus an antisymmetric matrix, whose
-    entries below the diagonal are -sqrt((2n + 1) (2k + 1)) / 2.
-    """
-    root = (2 * torch.arange(state_size, dtype=torch.float64) + 1).sqrt()
-    below = torch.tril(root[:, None] * root, diagonal=-1) / 2
-    turning = torch.complex(torch.zeros_like(below), below - below.T)
-    above: Tensor = torch.linalg.eigvalsh(turning)[state_size // 2 :]
-    return above
 
 
 class S4D(Mixer):
@@ -197,14 +181,10 @@ class S4D(Mixer):
             raise ValueError(f"state_size={state_size} must be even and at least 2")
         if init not in ("lin", "inv", "legs", "real"):
             raise ValueError(f"init={init!r} must be lin, inv, legs or real")
-        if not 0 < min_step <= max_step:
-            raise ValueError(f"min_step={min_step} must be above 0 and at most max_step={max_step}")
         refuse_blind_class_token(spec, bidirectional)
         width = spec.width
         real, imag = poles(init, state_size)
-        draw = torch.rand(width)
-        low, high = math.log(min_step), math.log(max_step)
-        self.log_step_D = nn.Parameter(low + draw * (high - low))
+        self.log_step_D = draw_log_steps(width, min_step, max_step)
         # The real part stays negative whatever is learned.
         self.log_decay_DN = nn.Parameter((-real).log().expand(width, -1).clone())
         imag_DN = imag.expand(width, -1).clone()
@@ -231,16 +211,3 @@ class S4D(Mixer):
 
     if TYPE_CHECKING:
         __call__ = forward
-
-
-def refuse_blind_class_token(spec: EncoderSpec, bidirectional: bool) -> None:
-    """Refuse to gather at a class token in front what only the past can reach.
-
-    Raises:
-        ValueError: The model is causal and there is such a token.
-    """
-    if spec.has_cls and not bidirectional:
-        raise ValueError(
-            "bidirectional=false lets the class token, which comes first, see nothing else; "
-            "choose bidirectional=true or head.pooling=mean"
-        )

@@ -14,11 +14,11 @@ from lra_bench.models.s4d import (
     S4D,
     Init,
     fast_length,
-    legs_frequencies,
     poles,
     s4d_convolution,
     s4d_kernel,
 )
+from lra_bench.models.state_space import hippo_normal
 from lra_bench.models.trunk import TransformerEncoder
 from models.made_up import assert_same, largest_tensor, make_spec, padded
 
@@ -127,11 +127,19 @@ def test_starts_of_the_diagonal() -> None:
 
 @pytest.mark.parametrize("state_size", [2, 8, 64])
 def test_legs_starts_at_the_eigenvalues_of_its_normal_part(state_size: int) -> None:
-    values = torch.linalg.eigvals(oracle.legs_matrix(state_size))
+    matrix = oracle.legs_matrix(state_size)
+    values = torch.linalg.eigvals(matrix)
     torch.testing.assert_close(values.real, torch.full_like(values.real, -0.5))
     above = values.imag[values.imag > 0].sort().values
-    torch.testing.assert_close(legs_frequencies(state_size), above, atol=1e-9, rtol=1e-9)
-    assert (poles("legs", state_size).real == -0.5).all()
+    real, imag = poles("legs", state_size)
+    torch.testing.assert_close(imag, above.float())
+    assert (real == -0.5).all()
+
+    starts, vectors = hippo_normal(state_size)
+    complex_matrix = matrix.to(vectors.dtype)
+    torch.testing.assert_close(complex_matrix @ vectors, vectors * starts, atol=1e-9, rtol=1e-9)
+    eye = torch.eye(state_size // 2, dtype=vectors.dtype)
+    torch.testing.assert_close(vectors.mH @ vectors, eye, atol=1e-9, rtol=0)
 
 
 def test_fast_lengths_have_small_factors() -> None:
