@@ -46,13 +46,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lra_bench.data import Loader, TrainingPlan
 from lra_bench.types import SPLITS, Batch
-from lra_tasks import text
-from lra_tasks._cache import Chunk, FlatCache, FlatExamples, write
-from lra_tasks.listops import ListOps, _chunk_of, encode
+from lra_tasks import _bytes
+from lra_tasks._imdb import ARCHIVE_NAME
+from lra_tasks._store import Chunk, FlatCache, FlatExamples
+from lra_tasks._store_writer import writing
+from lra_tasks.listops import ListOps, chunk_of, encode
+from lra_tasks.text import Text
 
+# The oracles of the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import listops_oracle as oracle
+from oracles import listops as oracle
 
 MAX_LENGTH = 4_000
 MIN_FREQUENCY = 15
@@ -79,12 +83,12 @@ class Row:
 def real_texts(data_dir: Path, number: int) -> TextRows:
     """Return training reviews from all over the set; reads the archive, half a minute."""
     with tempfile.TemporaryDirectory() as folder:
-        task = text.Text(data_dir=data_dir, cache_dir=Path(folder), max_length=1_000_000)
+        task = Text(data_dir=data_dir, cache_dir=Path(folder), max_length=1_000_000)
         task.prepare()
         examples = task.examples("train")
         at = np.linspace(0, len(examples) - 1, min(number, len(examples))).astype(int).tolist()
         some = [examples[index] for index in at]
-        return [((one.inputs[0] - np.uint8(1)).tobytes(), one.target) for one in some]
+        return [((one.inputs[0] - np.uint8(1)).tobytes(), int(one.target)) for one in some]
 
 
 def synthetic_texts(number: int) -> TextRows:
@@ -136,7 +140,7 @@ def rebuilt_batch(
 
 
 def our_text(rows: TextRows) -> list[Chunk]:
-    return list(text._chunks(rows))
+    return list(_bytes.chunks_of((((text,), label) for text, label in rows), first_id=0))
 
 
 def our_listops(sources: list[bytes]) -> Chunk:
@@ -147,7 +151,7 @@ def our_listops(sources: list[bytes]) -> Chunk:
 
 def our_listops_checked(sources: list[bytes], labels: list[int]) -> Chunk:
     rows = [(encode(source), label) for source, label in zip(sources, labels, strict=True)]
-    return _chunk_of(rows, "none", 2)
+    return chunk_of(rows, "none", 2)
 
 
 # Timing.
@@ -200,22 +204,28 @@ def size_of(batch: Batch) -> int:
 
 def make_cache(folder: Path, rows: TextRows) -> FlatExamples:
     place = folder / "text"
-    write(place, {"train": text._chunks(rows), "validation": [], "test": []}, {})
+    with writing(place) as writer:
+        writer.add("train", our_text(rows))
+        writer.add("validation", [])
+        writer.add("test", [])
     return FlatCache(place, remedy="").examples("train", max_length=MAX_LENGTH)
 
 
 def epochs(examples: FlatExamples, batch_size: int, turns: int) -> list[dict[str, Any]]:
     """Time an epoch of each side and compare ours with the bound."""
     device = torch.device("cpu")
+    spec = _bytes.spec_of("text", max_length=MAX_LENGTH, majority_baseline=0.5)
     loaders = {
-        bucketing: Loader(examples, batch_size=batch_size, bucketing=bucketing, device=device)
+        bucketing: Loader(
+            examples, batch_size=batch_size, bucketing=bucketing, device=device, spec=spec
+        )
         for bucketing in (False, True)
     }
     plan = TrainingPlan(examples.lengths(), batch_size, 0, False)
     order = [batch.tolist() for batch in plan.epoch(0)]
     arrays = [examples[at].inputs[0].astype(np.int64) for at in range(len(examples))]
     lists = [array.tolist() for array in arrays]
-    labels = [examples[at].target for at in range(len(examples))]
+    labels = [int(examples[at].target) for at in range(len(examples))]
 
     def ours(bucketing: bool) -> int:
         batches = loaders[bucketing].training(seed=0, start=0, stop=plan.steps_per_epoch)
@@ -283,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", type=Path, help=f"folder with {text.ARCHIVE_NAME}")
+    parser.add_argument("--data-dir", type=Path, help=f"folder with {ARCHIVE_NAME}")
     parser.add_argument("--texts", type=int, default=5_000)
     parser.add_argument("--expressions", type=int, default=1_000)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -295,7 +305,7 @@ def main() -> None:
     data_dir = asked.data_dir
     if data_dir is None and os.environ.get("LRA_BENCH_DATA"):
         data_dir = Path(os.environ["LRA_BENCH_DATA"])
-    if asked.data_dir is None and not (data_dir and (data_dir / text.ARCHIVE_NAME).exists()):
+    if asked.data_dir is None and not (data_dir and (data_dir / ARCHIVE_NAME).exists()):
         origin, rows = "synthetic texts", synthetic_texts(asked.texts)
     else:
         origin, rows = "IMDB reviews", real_texts(data_dir, asked.texts)

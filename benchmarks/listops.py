@@ -29,9 +29,10 @@ from typing import Any
 from lra_tasks import _listops_trees as trees
 from lra_tasks.listops import ListOps
 
+# The oracles of the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import listops_oracle as oracle
+from oracles import listops as oracle
 
 PUBLISHED_TREES_PER_SECOND = 252.0
 

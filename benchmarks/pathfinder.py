@@ -31,12 +31,13 @@ from typing import Any
 import numpy as np
 
 from lra_tasks._parallel import num_cores
-from lra_tasks._pathfinder_images import Difficulty, draw, parameters
+from lra_tasks._pathfinder_draw import Difficulty, draw, parameters
 from lra_tasks.pathfinder import Pathfinder
 
+# The oracles of the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import pathfinder_oracle as oracle
+from oracles import pathfinder as oracle
 
 PUBLISHED_IMAGES_PER_SECOND: dict[tuple[int, str], float] = {
     (32, "easy"): 28.7,

@@ -21,36 +21,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# First, since it settles how the threads of the others wait.
+from lra_bench import hardware  # isort: skip
 import torch
 import torch.nn.functional as F
 
-from lra_bench import provenance
-from lra_bench.classifier import SequenceClassifier
-from lra_bench.config import compose
-from lra_bench.models.encoder import EncoderSpec
+from lra_bench.compose import compose
 from lra_bench.optim import make_optimizer, set_learning_rate
-from lra_bench.paths import conf_dir
-from lra_bench.runner import build
+from lra_bench.runner import assemble
 from lra_bench.types import Batch, TaskSpec
 
 Step = Callable[[], None]
 
 
-def make_step(model: str, length: int, batch_size: int, device: torch.device) -> Step:
-    """Return a function that makes one training step."""
-    composed = compose(["task=text", f"model={model}", "setting=cpu"], conf_dir=conf_dir())
-    config = composed.config
+def make_step(name: str, length: int, batch_size: int, device: torch.device) -> Step:
+    """Return a function that makes one training step of a model, ``NAME`` or ``NAME:compiled``."""
+    model_name, _, how = name.partition(":")
+    request = compose(["task=text", f"model={model_name}", "setting=cpu"])
     task = TaskSpec("random bytes", vocab_size=257, max_length=length, num_classes=2)
-    spec = EncoderSpec(**config["trunk"], vocab_size=task.vocab_size, max_length=length)
-    classifier = SequenceClassifier(
-        build(config["model"], "model", spec=spec),
-        task,
-        width=spec.width,
-        hidden_width=config["head"]["hidden_width"],
-        pooling="mean",
-    ).to(device)
+    model = assemble(request.config, task).to(device)
+    if how == "compiled":
+        model.encoder.compile(dynamic=False)
     optimizer = make_optimizer(
-        classifier, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
+        model, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
     )
     set_learning_rate(optimizer, 1e-4)
     generator = torch.Generator().manual_seed(0)
@@ -62,8 +55,8 @@ def make_step(model: str, length: int, batch_size: int, device: torch.device) ->
     )
 
     def step() -> None:
-        classifier.train()
-        loss = F.cross_entropy(classifier(batch), batch.targets)
+        model.train()
+        loss = F.cross_entropy(model(batch), batch.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -85,17 +78,17 @@ def time_in_turn(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]
     return taken
 
 
-def peak_memory(model: str, length: int, batch_size: int, device: torch.device) -> int | None:
+def peak_memory(name: str, length: int, batch_size: int, device: torch.device) -> int | None:
     """Return the peak over the base of this process [bytes]; to be called in a fresh one."""
     if device.type == "cpu":
         # What the libraries take on first use belongs to the base.
         torch.ones(64, 64, requires_grad=True).matmul(torch.ones(64, 64)).sum().backward()
-    provenance.reset_peak_memory(device)
-    base = provenance.peak_memory_bytes(device)
-    step = make_step(model, length, batch_size, device)
+    hardware.reset_peak_memory(device)
+    base = hardware.peak_memory_bytes(device)
+    step = make_step(name, length, batch_size, device)
     for _ in range(3):
         step()
-    peak = provenance.peak_memory_bytes(device)
+    peak = hardware.peak_memory_bytes(device)
     return None if base is None or peak is None else peak - base
 
 
@@ -132,7 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="transformer,ernie_sparse")
+    parser.add_argument(
+        "--models",
+        default="transformer,ernie_sparse",
+        help="NAME for a model as it is, NAME:compiled for its compiled encoder",
+    )
     parser.add_argument("--lengths", default="1024,4096")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
@@ -151,21 +148,21 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.allocator == "keep":
-        provenance.keep_freed_memory()
+        hardware.keep_freed_memory()
     if asked.memory_of:
-        model, length = asked.memory_of.split(":")
-        print(peak_memory(model, int(length), asked.batch_size, device))
+        name, length = asked.memory_of.rsplit(":", 1)
+        print(peak_memory(name, int(length), asked.batch_size, device))
         return
 
-    models = asked.models.split(",")
-    print(f"{provenance.describe_device(device)}; batch {asked.batch_size}; {asked.allocator}")
+    names = asked.models.split(",")
+    print(f"{hardware.describe(device)}; batch {asked.batch_size}; {asked.allocator}")
     print(f"{'length':>7} {'model':<14} {'ms/step':>8} {'min':>7} {'max':>7} {'MB':>6}  ratio")
     cells = []
     for length in map(int, asked.lengths.split(",")):
-        steps = {name: make_step(name, length, asked.batch_size, device) for name in models}
+        steps = {name: make_step(name, length, asked.batch_size, device) for name in names}
         taken = time_in_turn(steps, asked.repeats)
-        first = statistics.median(taken[models[0]])
-        for name in models:
+        first = statistics.median(taken[names[0]])
+        for name in names:
             words = [sys.executable, __file__, "--memory-of", f"{name}:{length}"]
             words += ["--batch-size", str(asked.batch_size), "--device", asked.device]
             words += ["--allocator", asked.allocator]
@@ -189,9 +186,9 @@ def main() -> None:
             print(
                 f"{length:>7} {name:<14} {1e3 * median:>8.1f} {1e3 * min(taken[name]):>7.1f} "
                 f"{1e3 * max(taken[name]):>7.1f} {(memory or 0) / 1e6:>6.0f}  "
-                f"{models[0]} / {name} = {first / median:.2f}"
+                f"{names[0]} / {name} = {first / median:.2f}"
             )
-        if "ernie_sparse" in models and device.type == "cpu":
+        if "ernie_sparse" in names and device.type == "cpu":
             limit = limit_seconds(length, asked.batch_size)
             ratio = statistics.median(taken["ernie_sparse"]) / limit
             print(f"{length:>7} ernie_sparse takes {ratio:.1f}x the limit of {1e3 * limit:.0f} ms")

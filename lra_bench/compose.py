@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lra_bench import identity, paths, schema, words
+from lra_bench import identity, paths, plain, schema, words
 from lra_bench.errors import UserError
 from lra_bench.schema import GROUPS, NAMED_GROUPS, PATHS, SECTIONS, RunConfig
 
@@ -116,14 +116,14 @@ def compose(
     composing.refuse_sections_but({*RunConfig.model_fields, *GROUPS})
     composing.require("task", "model")
     standard, config, names = composing.compose(RunConfig.model_fields)
-    before = dict(_flatten({name: standard[name] for name in SECTIONS if name in standard}))
+    before = dict(plain.leaves({name: standard[name] for name in SECTIONS if name in standard}))
     for name in config:
         if name in SECTIONS:
             config[name] = _as_in_the_file(config[name], name, before)
         elif name in PATHS:
             config[name] = _expanded(config[name])
     checked = schema.check(config)
-    after = _flatten({section: _plain(getattr(checked, section)) for section in SECTIONS})
+    after = plain.leaves({section: _plain(getattr(checked, section)) for section in SECTIONS})
     changes = {key: value for key, value in after if key not in before or before[key] != value}
     return Request(
         checked, {group: names[group] for group in GROUPS}, changes, tuple(asked), config_dirs
@@ -146,7 +146,7 @@ def compose_task(
     composing = _Composing(DATA, asked, _DATA_GROUPS, config_dirs, conf_dir)
     composing.require("task")
     standard, config, names = composing.compose(("task", *_DATA_KEYS))
-    before = dict(_flatten({"task": standard["task"]}))
+    before = dict(plain.leaves({"task": standard["task"]}))
     task = _as_in_the_file(config["task"], "task", before)
     return TaskRequest(names["task"], task, *(_expanded(config[key]) for key in _DATA_KEYS))
 
@@ -222,7 +222,7 @@ class _Composing:
             composed = OmegaConf.masked_copy(composed, list(keys))
         with _one_line():
             standard = _plain_of(composed)
-        words.check_keys(self.values, {key for key, _ in _flatten(standard, inner=True)})
+        words.check_keys(self.values, {key for key, _ in plain.leaves(standard, inner=True)})
         if not self.values:
             return standard, _plain_of(composed), choices
         changed = copy.deepcopy(composed)
@@ -310,17 +310,3 @@ def _explain(error: Exception) -> str:
         return f"{text.splitlines()[0].removeprefix('Error merging override ')}: {reason}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{lines[0]}" if reason in lines[0] else f"{lines[0]}: {reason}"
-
-
-def _flatten(
-    tree: Mapping[str, Any], prefix: str = "", *, inner: bool = False
-) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves by dotted key, and the nodes above them if ``inner``."""
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            if inner:
-                yield dotted, value
-            yield from _flatten(value, f"{dotted}.", inner=inner)
-        else:
-            yield dotted, value

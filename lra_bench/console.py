@@ -259,7 +259,7 @@ class ConsoleTracker(Tracker):
     def message(self, text: str) -> None:
         """See `Tracker`."""
         self.clear()
-        self._write(f"{text}\n")
+        self._write(f"{self.screen.printable(text)}\n")
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
         """See `Tracker`."""

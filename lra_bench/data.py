@@ -74,10 +74,13 @@ def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> flo
 
     Returns:
         The ranking metric of the task; None for spans, which have no classes.
+
+    Raises:
+        UserError: A class is none of those that the task promises.
     """
     if spec.target == "span":
         return None
-    seen, asked = (_class_counts(split, spec.num_classes) for split in (training, test))
+    seen, asked = (_class_counts(split, spec) for split in (training, test))
     answer = int(seen.argmax())
     counts = dict(enumerate(asked.tolist()))
     constant = constant_answer(counts, answer, spec.num_classes, len(test))
@@ -88,12 +91,14 @@ def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> flo
     return constant[ranking.name]
 
 
-def _class_counts(examples: Examples, num_classes: int) -> NDArray[np.int64]:
-    counts = np.zeros(num_classes, np.int64)
-    for index in range(len(examples)):
-        classes = np.atleast_1d(examples[index].target)
-        np.add.at(counts, classes[classes != IGNORED], 1)
-    return counts
+def _class_counts(examples: Examples, spec: TaskSpec) -> NDArray[np.int64]:
+    targets = [np.atleast_1d(examples[index].target) for index in range(len(examples))]
+    classes = np.concatenate(targets)
+    if spec.target == "tokens":
+        classes = classes[classes != IGNORED]
+    if len(classes):
+        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+    return np.bincount(classes, minlength=spec.num_classes).astype(np.int64)
 
 
 @dataclass(frozen=True)

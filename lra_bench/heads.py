@@ -57,6 +57,9 @@ class ClassHead(Head):
 
     Source: arXiv 2011.04006, released code: hidden layer with ReLU (two layers for two inputs).
     The pair features ``nli`` are in its paper, ``concatenate`` in its code.
+
+    Raises:
+        UserError: The second hidden layer would have no width.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class ClassHead(Head):
         interaction: Interaction,
     ) -> None:
         super().__init__()
+        if num_inputs == 2 and hidden_width < 2:
+            raise UserError(f"head.hidden_width={hidden_width} must be at least 2 for two inputs")
         self.pooling = pooling
         self.interaction = interaction
         features = num_inputs * width
@@ -233,7 +238,7 @@ def make_model(encoder: SequenceEncoder, task: TaskSpec, head: HeadConfig) -> Ta
             whether the encoder sees a class token.
 
     Raises:
-        UserError: The encoder is none, or does not tell its width.
+        UserError: The encoder is none, or does not tell its width, or the head is too narrow.
     """
     kind = type(encoder).__name__
     if not isinstance(encoder, SequenceEncoder):

@@ -1,4 +1,4 @@
-"""Plain data from a file that nobody vouches for: JSON read with distrust, and type hints checked.
+"""Plain data: JSON from a file that nobody vouches for, type hints checked, nested sections flat.
 
 Imports nothing but the standard library.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections.abc
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -68,6 +68,20 @@ def _can_be_written(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def leaves(
+    tree: Mapping[str, Any], prefix: str = "", *, inner: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested sections by dotted key; with ``inner`` the sections as well."""
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if inner:
+                yield dotted, value
+            yield from leaves(value, f"{dotted}.", inner=inner)
+        else:
+            yield dotted, value
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -19,7 +19,7 @@ from lra_bench.words import expand_sweep, quote_paths, search_words, spell_out_g
 # Does a run, given its words, and returns what a sweeper that searches maximizes.
 Job = Callable[[Sequence[str]], float]
 
-_SWEEPER = "hydra/sweeper="
+_SWEEPER, _LOGGING = "hydra/sweeper=", "hydra/job_logging="
 # A failed run is one point less, not the end of the search.
 _SEARCH = {"direction": "maximize", "max_failure_rate": "1.0"}
 
@@ -73,10 +73,18 @@ def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) 
 
     def do(_: Any) -> float:
         from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
 
-        return job(list(HydraConfig.get().overrides.task))
+        # As they were written: a folder may have a name that would be read as an interpolation.
+        run = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        assert isinstance(run, list)
+        return job([str(word) for word in run])
 
     line = ["lra-bench", "-m", *words, *search_words(config_dirs)]
+    if not any(word.startswith(_LOGGING) for word in words):
+        # What a run has to say is in its record; an empty log file a run would be in the way, and
+        # has a name that Hydra reads `${` in.
+        line.append(f"{_LOGGING}none")
     if f"{_SWEEPER}optuna" in words:
         for key, value in _SEARCH.items():
             if not any(word.startswith(f"hydra.sweeper.{key}=") for word in words):

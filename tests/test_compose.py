@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -197,11 +196,6 @@ def test_every_setting_has_every_task_and_every_model() -> None:
         for path in conf_dir().glob("setting/*/*/*.yaml")
     }
     compose_each(sorted(choices))
-
-
-@pytest.mark.slow
-def test_every_choice_of_names_composes() -> None:
-    compose_each(product(SETTINGS, TASKS, MODELS, options("objective")))
 
 
 def test_what_a_setting_has_for_a_model_is_for_one_that_exists() -> None:

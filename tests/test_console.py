@@ -238,6 +238,9 @@ def test_what_moves_is_erased_before_something_is_said(terminal: Terminal) -> No
     bar, blank, said = moved(terminal.getvalue())
     assert blank == " " * len(bar)
     assert said == "  step 1,200: loss 0.1235\n"
+    console.message("a\x07b")
+    assert terminal.getvalue().endswith("a\\x07b\n")
+    said += "a\\x07b\n"
     console.finish({}, failed=False)
     assert moved(terminal.getvalue())[-1] == said
 

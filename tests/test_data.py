@@ -16,11 +16,10 @@ from lra_bench.data import (
     TrainingPlan,
     collate,
     evaluation_plan,
-    lengths_of,
     majority_baseline,
 )
 from lra_bench.errors import UserError
-from lra_bench.types import IGNORED, Batch, Example, TaskSpec
+from lra_bench.types import IGNORED, Batch, Example, TaskSpec, lengths_of
 
 SPEC = TaskSpec("made up", vocab_size=256, max_length=50, num_classes=4)
 CPU = torch.device("cpu")

@@ -113,6 +113,13 @@ def test_what_is_no_encoder_is_refused() -> None:
         make_model(Broad(), spec_of("class"), head_of())
 
 
+def test_a_second_hidden_layer_without_width_is_refused() -> None:
+    narrow = head_of().model_copy(update={"hidden_width": 1})
+    with pytest.raises(UserError, match=r"head\.hidden_width=1 must be at least 2 for two inputs"):
+        model_of(spec_of("class", num_inputs=2), narrow)
+    model_of(spec_of("class"), narrow)
+
+
 def test_heads_that_do_not_divide_their_width_are_refused() -> None:
     wrong = TRUNK.model_copy(update={"num_heads": 3})
     with pytest.raises(UserError, match=r"^trunk: num_heads=3 does not divide .*qkv_width=8"):

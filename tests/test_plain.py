@@ -63,3 +63,9 @@ def test_values_fit_hints(hint: Any, good: list[Any], bad: list[Any], words: str
     assert all(plain.fits(value, hint) for value in good)
     assert not any(plain.fits(value, hint) for value in bad)
     assert plain.in_words(hint) == words
+
+
+def test_leaves_by_dotted_key() -> None:
+    tree = {"a": 1, "b": {"c": [2], "d": {"e": None}}, "f": {}}
+    assert dict(plain.leaves(tree)) == {"a": 1, "b.c": [2], "b.d.e": None}
+    assert list(dict(plain.leaves(tree, inner=True))) == ["a", "b", "b.c", "b.d", "b.d.e", "f"]

@@ -174,7 +174,7 @@ def start(tmp_path: Path, conf: Path, *words: str) -> subprocess.Popen[str]:
 
 
 # The same number of threads everywhere: another one rounds in another way.
-LONG = ("train.num_steps=600", "train.eval_every=300", "checkpoint_seconds=0.5", "num_threads=1")
+LONG = ("train.num_steps=300", "train.eval_every=150", "checkpoint_seconds=0.5", "num_threads=1")
 
 
 def wait_for_training(tmp_path: Path) -> LiveStatus:

@@ -55,7 +55,8 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    run, said = folder(tmp_path), []
+    run = folder(tmp_path)
+    said: list[str] = []
     with run.lock(wait=False, say=said.append):
         with (
             pytest.raises(UserError, match="the same run is under way elsewhere"),
@@ -80,7 +81,9 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_waiting_says_whom_it_waits_for_and_can_be_stopped(tmp_path: Path) -> None:
-    run, said, looks = folder(tmp_path), [], []
+    run = folder(tmp_path)
+    said: list[str] = []
+    looks: list[int] = []
     owner = FileLock(run.lock_path)
     run.lock_path.parent.mkdir(parents=True)
     owner.acquire()

@@ -1,4 +1,4 @@
-"""Who may import whom; the words that must not appear; adding a model and a task from outside."""
+"""Who may import whom; sizes; private names; adding a model and a task from outside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,71 +20,77 @@ import yaml
 from lra_bench.cli import main
 
 ROOT = Path(__file__).parents[1]
-# Beside the standard library and `lra_bench.types`, which everybody may import.
-CORE = "lra_bench"
-ROOMS: dict[str, set[str]] = {
-    "lra_bench/__init__.py": set(),
-    "lra_bench/types.py": {"torch", "numpy"},
-    "lra_bench/paths.py": {"platformdirs"},
-    "lra_bench/data.py": {"torch", "numpy"},
-    "lra_bench/models/__init__.py": set(),
-    "lra_bench/models/encoder.py": {"torch"},
-    "lra_bench/models/*.py": {"torch", "lra_bench.models.encoder"},
-    "lra_bench/classifier.py": {"torch", "lra_bench.models.encoder"},
-    "lra_bench/objective.py": {"torch", "lra_bench.classifier"},
-    "lra_bench/optim.py": {"torch"},
-    "lra_bench/trainer.py": {
-        "torch",
-        "lra_bench.checkpoint",
-        "lra_bench.classifier",
-        "lra_bench.data",
-        "lra_bench.objective",
-        "lra_bench.optim",
-        "lra_bench.tracking",
-    },
-    "lra_bench/checkpoint.py": {"torch"},
-    "lra_bench/tracking.py": {"wandb"},
-    "lra_bench/record.py": set(),
-    "lra_bench/provenance.py": {"torch"},
-    "lra_bench/leaderboard.py": {"pandas", "lra_bench.record"},
-    "lra_bench/show.py": {"numpy", "PIL"},
-    "lra_bench/config.py": {"hydra", "omegaconf", "yaml"},
-    "lra_bench/completion.py": {"hydra", "lra_bench.config", "lra_bench.paths"},
-    "lra_bench/runner.py": {
-        "hydra",
-        "torch",
-        "lra_bench.checkpoint",
-        "lra_bench.classifier",
-        "lra_bench.config",
-        "lra_bench.data",
-        "lra_bench.models.encoder",
-        "lra_bench.objective",
-        "lra_bench.optim",
-        "lra_bench.paths",
-        "lra_bench.provenance",
-        "lra_bench.record",
-        "lra_bench.tracking",
-        "lra_bench.trainer",
-    },
-    "lra_bench/cli.py": {
-        "hydra",
-        "omegaconf",
-        "lra_bench",
-        "lra_bench.completion",
-        "lra_bench.config",
-        "lra_bench.leaderboard",
-        "lra_bench.paths",
-        "lra_bench.record",
-        "lra_bench.runner",
-        "lra_bench.show",
-        "lra_bench.tracking",
-    },
-    "tasks/lra_tasks/__init__.py": set(),
-    "tasks/lra_tasks/*.py": {"numpy", "PIL", "tensorflow_datasets", "lra_tasks"},
-}
+MAX_LINES, MAX_LINES_OF_A_FUNCTION = 450, 60
+# One algorithm, which would be no clearer in pieces.
+LONG = {"tasks/lra_tasks/_pathfinder_draw.py"}
+# Of the core, all that tasks may import; and what everybody may.
+FOR_TASKS, FOR_ALL = {"errors", "types", "files"}, {"errors", "types"}
+# Where a package's modules lie.
+PLACES = {"lra_bench": ROOT / "lra_bench", "lra_tasks": ROOT / "tasks/lra_tasks"}
+
+
+@dataclass(frozen=True)
+class Room:
+    """A row of a table in CONTRIBUTING.md.
+
+    Args:
+        place: The number of the row.
+        pattern: The file, below its package; ``<name>`` stands for any name.
+        doors: What it may import: modules of its package, or packages of others.
+    """
+
+    place: int
+    pattern: str
+    doors: frozenset[str]
+
+    def holds(self, path: str) -> bool:
+        return re.fullmatch(re.sub("<[a-z]+>", "[a-z0-9_]+", self.pattern), path) is not None
+
+    @property
+    def is_named(self) -> bool:
+        return "<" not in self.pattern
+
+
+def module_of(path: str) -> str:
+    """Return how a file is imported below its package, for example ``models.trunk``."""
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") or "__init__"
+
+
+def rooms() -> dict[str, list[Room]]:
+    """Return the tables of rooms by package."""
+    tables: dict[str, list[Room]] = {}
+    rows: list[Room] = []
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("| `") or len(cells) != 3:
+            continue
+        if cells[0].endswith("/`"):
+            rows = tables.setdefault(cells[0].strip("`").split("/")[-2], [])
+            continue
+        doors: set[str] = set(re.findall("`([^`]+)`", cells[2]))
+        if "any of these" in cells[2]:
+            doors |= {module_of(room.pattern) for room in rows}
+        rows.append(Room(len(rows), cells[0].strip("`"), frozenset(doors)))
+    return tables
+
+
+ROOMS = rooms()
+
+
+def files_of(package: str) -> list[str]:
+    place = PLACES[package]
+    return sorted(path.relative_to(place).as_posix() for path in place.rglob("*.py"))
+
+
+def room_of(package: str, path: str) -> Room:
+    """Return the row of a file: one that names it, or else one whose pattern fits."""
+    fitting = [room for room in ROOMS[package] if room.holds(path)]
+    assert fitting, f"{package}/{path} has no row in CONTRIBUTING.md"
+    return next((room for room in fitting if room.is_named), fitting[0])
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -90,35 +98,120 @@ def imports(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path} imports relatively"
             assert node.module is not None
             for alias in node.names:
-                inner = ROOT / node.module.replace(".", "/") / f"{alias.name}.py"
-                yield f"{node.module}.{alias.name}" if inner.exists() else node.module
+                inner = f"{node.module}.{alias.name}"
+                yield inner if is_module(inner) else node.module
 
 
-def allowed(path: Path) -> set[str]:
-    name = path.relative_to(ROOT).as_posix()
-    if name in ROOMS:
-        return ROOMS[name]
-    return ROOMS[f"{path.parent.relative_to(ROOT).as_posix()}/*.py"]
+def is_module(name: str) -> bool:
+    package, *parts = name.split(".")
+    if package not in PLACES:
+        return False
+    place = PLACES[package].joinpath(*parts)
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted([*ROOT.glob("lra_bench/**/*.py"), *ROOT.glob("tasks/**/*.py")]),
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
-)
-def test_rooms_keep_their_doors(path: Path) -> None:
-    doors = allowed(path) | {"lra_bench.types"}
-    for name in imports(path):
-        top = name.split(".")[0]
+def inner_imports(package: str, path: str) -> set[str]:
+    """Return the modules of its own package that a file imports."""
+    names = {name for name in imports(PLACES[package] / path) if name.split(".")[0] == package}
+    return {name.partition(".")[2] or "__init__" for name in names}
+
+
+ALL = [(package, path) for package in PLACES for path in files_of(package)]
+
+
+@pytest.mark.parametrize(("package", "path"), ALL, ids=lambda value: value)
+def test_rooms_keep_their_doors(package: str, path: str) -> None:
+    doors = room_of(package, path).doors
+    for name in imports(PLACES[package] / path):
+        top, _, inner = name.partition(".")
         if top in sys.stdlib_module_names:
             continue
-        known = name if top == CORE else top
-        assert known in doors, f"{path.relative_to(ROOT)} may not import {name}"
+        if top == "lra_bench" and package == "lra_tasks":
+            allowed, known = FOR_TASKS, inner
+        else:
+            # Of other people's packages the name counts, of one's own the module.
+            allowed, known = {*doors, *FOR_ALL}, (inner or "__init__") if top == package else top
+        assert known in allowed, f"{package}/{path} may not import {name}"
+
+
+@pytest.mark.parametrize(("package", "path"), ALL, ids=lambda value: value)
+def test_arrows_point_upwards(package: str, path: str) -> None:
+    own = room_of(package, path)
+    rows = {module_of(file): room_of(package, file) for file in files_of(package)}
+    for name in inner_imports(package, path):
+        assert rows[name].place < own.place, f"{name} stands below {path} in CONTRIBUTING.md"
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_there_is_no_circle(package: str) -> None:
+    arrows = {module_of(path): inner_imports(package, path) for path in files_of(package)}
+    # Names the modules of a circle, if there is one.
+    TopologicalSorter(arrows).prepare()
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_every_room_exists(package: str) -> None:
+    files = set(files_of(package))
+    named = [room.pattern for room in ROOMS[package] if room.is_named]
+    assert len(named) == len(set(named))
+    assert not set(named) - files, "rows without a file in CONTRIBUTING.md"
 
 
 def test_the_core_never_names_a_task() -> None:
-    for path in ROOT.glob("lra_bench/**/*.py"):
-        assert not [name for name in imports(path) if name.startswith("lra_tasks")], path
+    for path in files_of("lra_bench"):
+        names = imports(PLACES["lra_bench"] / path)
+        assert not [name for name in names if name.startswith("lra_tasks")], path
+
+
+@pytest.mark.parametrize(("package", "path"), ALL, ids=lambda value: value)
+def test_no_file_and_no_function_is_too_long(package: str, path: str) -> None:
+    file = PLACES[package] / path
+    text = file.read_text(encoding="utf-8")
+    if file.relative_to(ROOT).as_posix() not in LONG:
+        assert len(text.splitlines()) <= MAX_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            first, last = node.body[0], node.end_lineno
+            # What a docstring says of arguments makes nothing longer to follow.
+            described = ast.get_docstring(node) is not None and first.end_lineno is not None
+            hidden = (first.end_lineno or 0) - first.lineno + 1 if described else 0
+            length = last - node.lineno + 1 - hidden
+            assert length <= MAX_LINES_OF_A_FUNCTION, f"{node.name} has {length} lines"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+FROM_OUTSIDE = sorted([*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
+
+
+@pytest.mark.parametrize("path", FROM_OUTSIDE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_private_names_stay_private(path: Path) -> None:
+    """A module may have a private name; what is private in a module is nobody else's."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        if node.module.split(".")[0] not in PLACES:
+            continue
+        for alias in node.names:
+            if is_module(f"{node.module}.{alias.name}"):
+                modules.add(alias.asname or alias.name)
+            else:
+                assert not is_private(alias.name), f"{alias.name} of {node.module} is private"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            of_a_module = node.value.id in modules and is_private(node.attr)
+            assert not of_a_module, f"{node.value.id}.{node.attr} is private"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            replaced = node.args[0] if node.func.attr == "setattr" and node.args else None
+            of_ours = isinstance(replaced, ast.Name) and replaced.id in modules
+            name = str(replaced.value) if isinstance(replaced, ast.Constant) else ""
+            assert not of_ours, f"line {node.lineno} replaces something in a module"
+            assert name.split(".")[0] not in PLACES, f"line {node.lineno} replaces {name}"
 
 
 def test_every_option_file_has_a_comment_and_is_yaml() -> None:
@@ -161,7 +254,7 @@ class MovingAverage(Mixer):
 '''
 MODEL_YAML = """
 # A moving average.
-_target_: lra_bench.models.encoder.TransformerEncoder
+_target_: lra_bench.models.trunk.TransformerEncoder
 mixer:
   _target_: my_model.MovingAverage
   _partial_: true
@@ -197,7 +290,9 @@ num_examples: 48
 """
 
 
-def test_a_model_and_a_task_from_outside(tmp_path: Path) -> None:
+def test_a_model_and_a_task_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One file and one yaml each, no change to the repository."""
     (tmp_path / "my_model.py").write_text(MODEL)
     (tmp_path / "my_task.py").write_text(TASK)
@@ -205,9 +300,9 @@ def test_a_model_and_a_task_from_outside(tmp_path: Path) -> None:
         (tmp_path / "my_conf" / group).mkdir(parents=True)
         (tmp_path / "my_conf" / group / f"{name}.yaml").write_text(text)
     words = ["run", "--config-dir", "my_conf", "task=first", "model=average", "setting=smoke"]
-    run = [sys.executable, "-m", "lra_bench.cli", *words]
+    changes = ["model.mixer.radius=3", "task.num_examples=40"]
     done = subprocess.run(
-        [*run, "model.mixer.radius=3", "task.num_examples=40"],
+        [sys.executable, "-m", "lra_bench.cli", *words, *changes],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -215,15 +310,16 @@ def test_a_model_and_a_task_from_outside(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "results/runs").rglob("*.json")
+    assert path.parent == tmp_path / "results/runs/smoke/first/average"
     record = json.loads(path.read_text())
-    assert (record["task"], record["model"]) == ("first(num_examples=40)", "average(radius=3)")
-    assert record["test"]["num_examples"] == 40
-    # In the process itself, a wrong option of a class from outside is a clear line, too.
-    wrong = subprocess.run(
-        [*run, "model.mixer.radius=wide"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert wrong.returncode == 2
-    assert "model.mixer.radius=wide is not a whole number" in wrong.stderr
+    assert (record["task"], record["model"]) == ("first", "average")
+    assert record["changes"] == {"model.mixer.radius": 3, "task.num_examples": 40}
+    assert record["test"]["examples"] == 40
+    # A wrong option of a class from outside is a clear line, too.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "model.mixer.radius=wide"]) == 2
+    assert "model.mixer.radius=wide is not a whole number" in capsys.readouterr().err
 
 
 def test_a_missing_class_is_a_clear_line(

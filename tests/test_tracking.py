@@ -41,7 +41,7 @@ def mirror(run: RunInfo, rows: Sequence[Mapping[str, float]], summary: Mapping[s
 
 
 def mirrors(directory: Path, number: int) -> Iterator[dict[str, list[Any]]]:
-    """Yield what wandb wrote of the last runs, in the order of time, as its own program reads it."""
+    """Yield what wandb wrote of the last runs, in order, as its own program reads it."""
     folders = (directory / "wandb").glob("offline-run-*")
     inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]
     for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[-number:]:

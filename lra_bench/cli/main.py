@@ -79,7 +79,7 @@ def main(words: Sequence[str] | None = None, *, parser: Parser | None = None) ->
 
 def _call(parser: Parser, words: Sequence[str]) -> int:
     try:
-        parsed = parse(parser, words if words else ["--help"])
+        parsed = parse(parser, ["--help"] if not words or words[0] == "help" else words)
     except SystemExit:
         # argparse ends the process once it has printed help or the version.
         return 0

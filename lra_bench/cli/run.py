@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lra_bench.cli.completion import KeyValueWords
-from lra_bench.cli.parsing import EXIT_FAILED, Parser, add_config_dir, make_importable
+from lra_bench.cli.parsing import (
+    EXIT_FAILED,
+    Parser,
+    add_config_dir,
+    make_importable,
+    silence,
+)
 from lra_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +90,12 @@ def _run_and_report(request: Request) -> RunRecord:
     from lra_bench.runner import run
 
     record = run(request)
-    _report(record, Path(request.config.results_dir))
+    try:
+        _report(record, Path(request.config.results_dir))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; the record is there, and further runs of a sweep may follow.
+        silence(sys.stdout)
     return record
 
 

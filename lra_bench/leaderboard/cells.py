@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra_bench import plain
 from lra_bench.leaderboard.board import Average, Board
 from lra_bench.leaderboard.collect import CELL, cell_of, runs_frame
 from lra_bench.leaderboard.statistics import mean_of_all, summarize
@@ -94,7 +95,7 @@ def _differing(runs: Sequence[RunRecord]) -> tuple[list[str], list[str]]:
 
     A class may have been moved; whether it still is the same, nobody can read from its name.
     """
-    flat = [dict(_flatten(record.config)) for record in runs]
+    flat = [dict(plain.leaves(record.config)) for record in runs]
     absent = object()
     differing = [
         key
@@ -110,14 +111,6 @@ def _differing(runs: Sequence[RunRecord]) -> tuple[list[str], list[str]]:
     if len({record.data_sha256 for record in runs}) > 1:
         keys.append("data_sha256")
     return keys, classes
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _cells_frame(runs: pd.DataFrame, remarks: Mapping[tuple[str, ...], str]) -> pd.DataFrame:

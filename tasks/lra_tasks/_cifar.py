@@ -235,25 +235,25 @@ def record_of_jpeg(data: bytes, label: int, place: str, remedy: str) -> bytes:
             warnings.simplefilter("error")
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
                 # Known from the header: nothing large is decoded.
-                found = f"{image.size[0]} x {image.size[1]}, {image.mode}"
-                pixels = np.asarray(image) if found == f"{SIDE} x {SIDE}, RGB" else None
+                form = f"{image.size[0]} x {image.size[1]}, {image.mode}"
+                pixels = np.asarray(image) if form == f"{SIDE} x {SIDE}, RGB" else None
     except _BROKEN_JPEG as error:
         is_other = isinstance(error, UnidentifiedImageError)
         why = "no JPEG header" if is_other else str(error) or type(error).__name__
         raise UserError(f"{place} is no whole JPEG picture ({why}); {remedy}") from error
     if pixels is None:
-        raise UserError(f"{place} is {found}, expected {SIDE} x {SIDE}, RGB; {remedy}")
+        raise UserError(f"{place} is {form}, expected {SIDE} x {SIDE}, RGB; {remedy}")
     return bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
 
 
 def _read_pictures(source: RawFiles, progress: ProgressCallback) -> dict[str, Records]:
-    found: dict[str, dict[str, bytes]] = {part: {} for part in PARTS}
+    by_part: dict[str, dict[str, bytes]] = {part: {} for part in PARTS}
     for name, record in _pictures(source, progress):
-        found[name.split("/")[0]][name] = record
-    missing = [part for part in PARTS if not found[part]]
+        by_part[name.split("/")[0]][name] = record
+    missing = [part for part in PARTS if not by_part[part]]
     if missing:
         raise UserError(f"{source.path} has no pictures in {', '.join(missing)}; {remedy(source)}")
-    return {part: _in_order(records) for part, records in found.items()}
+    return {part: _in_order(records) for part, records in by_part.items()}
 
 
 def _pictures(source: RawFiles, progress: ProgressCallback) -> Iterator[tuple[str, bytes]]:

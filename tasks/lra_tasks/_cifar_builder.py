@@ -25,7 +25,7 @@ class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First."}
-    url_infos = url_infos(OFFICIAL.url, OFFICIAL.archive, BINARY_ARCHIVE)
+    url_infos: ClassVar[dict[str, Any]] = url_infos(OFFICIAL.url, OFFICIAL.archive, BINARY_ARCHIVE)
 
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(

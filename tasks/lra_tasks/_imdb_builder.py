@@ -24,7 +24,9 @@ class ImdbReviews(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First."}
-    url_infos = url_infos(OFFICIAL.url, OFFICIAL.archives[0], ARCHIVE_NAME)
+    url_infos: ClassVar[dict[str, Any]] = url_infos(
+        OFFICIAL.url, OFFICIAL.archives[0], ARCHIVE_NAME
+    )
 
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(

@@ -108,8 +108,8 @@ def clearances(contours: Floats) -> Floats:
     lines = np.concatenate((contours, bridges), axis=2)
     nearest = np.zeros(len(lines))
     for start in range(0, len(lines), 100):
-        some = lines[start : start + 100]
-        between = _segment_distances(some[:, 0, :, None], some[:, 1, None, :])
+        portion = lines[start : start + 100]
+        between = _segment_distances(portion[:, 0, :, None], portion[:, 1, None, :])
         nearest[start : start + 100] = between.min(axis=(1, 2))
     return nearest
 

@@ -162,20 +162,21 @@ def _png_chunks(content: bytes) -> list[bytes]:
     """
     if not content.startswith(_PNG):
         raise ValueError("it does not begin as one")
-    found = []
-    at = len(_PNG)
-    while at < len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        named, check = content[at + 4 : at + 8 + size], content[at + 8 + size : at + 12 + size]
+    chunks = []
+    begin = len(_PNG)
+    while begin < len(content):
+        size = int.from_bytes(content[begin : begin + 4], "big")
+        end = begin + 8 + size
+        named, check = content[begin + 4 : end], content[end : end + 4]
         if len(check) < 4 or zlib.crc32(named) != int.from_bytes(check, "big"):
-            raise ValueError(f"a checksum differs or it is cut short, at byte {at}")
+            raise ValueError(f"a checksum differs or it is cut short, at byte {begin}")
         if named[:4] in (b"IHDR", b"IDAT", b"IEND"):
-            found.append(named)
-        at += 12 + size
-    names = [named[:4] for named in found]
-    if names != [b"IHDR", *[b"IDAT"] * (len(names) - 2), b"IEND"] or len(found[0]) != 4 + 13:
+            chunks.append(named)
+        begin = end + 4
+    names = [named[:4] for named in chunks]
+    if names != [b"IHDR", *[b"IDAT"] * (len(names) - 2), b"IEND"] or len(chunks[0]) != 4 + 13:
         raise ValueError("its parts are not those of one image")
-    return found
+    return chunks
 
 
 def _as_chunk(named: bytes) -> bytes:
@@ -270,8 +271,8 @@ class _InFolder(ReleasedImages):
         self._sizes: dict[str, int] = {}
         for sub in sorted({row.name.rpartition("/")[0] for row in self.rows}):
             try:
-                with os.scandir(folder / sub) as found:
-                    for one in found:
+                with os.scandir(folder / sub) as entries:
+                    for one in entries:
                         # A link may lead nowhere.
                         with suppress(FileNotFoundError):
                             self._sizes[f"{sub}/{one.name}"] = one.stat().st_size
@@ -333,9 +334,9 @@ class _FromArchive(ReleasedImages):
         with path.open("wb") as pixels:
             for member in members:
                 name = member.name.removeprefix(f"{folder}/")
-                found = _METADATA.fullmatch(name)
-                if found is not None:
-                    files[int(found[1])] = member.read(_MAX_METADATA_BYTES), member.place
+                metadata = _METADATA.fullmatch(name)
+                if metadata is not None:
+                    files[int(metadata[1])] = member.read(_MAX_METADATA_BYTES), member.place
                     self.prefix = member.prefix
                 else:
                     self._add_image(name, member, pixels.write)
@@ -370,8 +371,8 @@ class _FromArchive(ReleasedImages):
 
     def load(self, rows: Sequence[Row]) -> Images:
         assert self._pixels is not None
-        at = [self._index[row.name] for row in rows]
-        return self._pixels[at], np.array([row.label for row in rows], np.int64)
+        numbers = [self._index[row.name] for row in rows]
+        return self._pixels[numbers], np.array([row.label for row in rows], np.int64)
 
 
 @contextmanager
@@ -407,17 +408,17 @@ def images_of(
 
 def _metadata_files(folder: Path) -> list[tuple[int, Path]]:
     """Return the metadata files of a difficulty with their numbers, in order."""
-    found = []
+    files = []
     for path in (folder / "metadata").glob("*.npy"):
         name = _METADATA.fullmatch(f"metadata/{path.name}")
         if name is not None:
-            found.append((int(name[1]), path))
-    if not found:
+            files.append((int(name[1]), path))
+    if not files:
         raise UserError(
             f"{folder / 'metadata'} holds no metadata; unpack the release again, or get it from "
             f"{RELEASE_URL}"
         )
-    return sorted(found)
+    return sorted(files)
 
 
 def _listing_digest(folder: Path) -> str:

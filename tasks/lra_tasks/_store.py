@@ -139,12 +139,12 @@ class ChunkStream:
 def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
     if len(chunk) <= number:
         return chunk, None
-    at = int(chunk.lengths[:number].sum())
+    num_tokens = int(chunk.lengths[:number].sum())
     # Classes of positions are divided where the tokens are.
-    of_targets = number if len(chunk.targets) == len(chunk) else at
+    of_targets = number if len(chunk.targets) == len(chunk) else num_tokens
     return (
-        Chunk(chunk.tokens[:at], chunk.lengths[:number], chunk.targets[:of_targets]),
-        Chunk(chunk.tokens[at:], chunk.lengths[number:], chunk.targets[of_targets:]),
+        Chunk(chunk.tokens[:num_tokens], chunk.lengths[:number], chunk.targets[:of_targets]),
+        Chunk(chunk.tokens[num_tokens:], chunk.lengths[number:], chunk.targets[of_targets:]),
     )
 
 
@@ -267,15 +267,15 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _checked_layout(found: Mapping[str, Any]) -> Layout:
+def _checked_layout(stored: Mapping[str, Any]) -> Layout:
     names = [one.name for one in fields(Layout)]
-    if set(found) != set(names):
-        raise ValueError(f"the layout has {', '.join(map(str, found))}")
-    return Layout(**{name: found[name] for name in names})
+    if set(stored) != set(names):
+        raise ValueError(f"the layout has {', '.join(map(str, stored))}")
+    return Layout(**{name: stored[name] for name in names})
 
 
-def _checked_info(found: Mapping[str, Any]) -> DataInfo:
-    info = DataInfo(**{name: found[name] for name in ("source", "warning", "note", "details")})
+def _checked_info(stored: Mapping[str, Any]) -> DataInfo:
+    info = DataInfo(**{name: stored[name] for name in ("source", "warning", "note", "details")})
     texts = [info.source, info.warning, info.note, *info.details, *info.details.values()]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("what it says of the data is no text")
@@ -344,13 +344,18 @@ class FlatCache:
         """Return whether there is a cache, be it broken or not."""
         return place.exists()
 
+    @property
+    def counts(self) -> dict[Split, int]:
+        """Number of examples of each split."""
+        return {split: self.manifest["splits"][split]["num_examples"] for split in SPLITS}
+
     def examples(self, split: Split, *, max_length: int) -> FlatExamples:
         """Return the examples of a split, each cut to ``max_length`` tokens.
 
         Raises:
             UserError: A file was changed or removed since the cache was opened.
         """
-        number = self.manifest["splits"][split]["num_examples"]
+        number = self.counts[split]
         kind = np.dtype(self.layout.targets).newbyteorder("<")
         try:
             offsets = np.fromfile(self._path(split, "offsets"), "<i8")
@@ -408,8 +413,7 @@ class FlatCache:
                 self.examples(split, max_length=1 << 62)
             except UserError as error:
                 problem = str(error)
-            count = self.manifest["splits"][split]["num_examples"]
-            yield Verification(f"{split}: {count:,} examples", problem)
+            yield Verification(f"{split}: {self.counts[split]:,} examples", problem)
 
     def _check(self, split: Split, name: str, *, thorough: bool) -> None:
         entry, path = self._entry(split, name), self._path(split, name)

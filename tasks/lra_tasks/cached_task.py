@@ -34,10 +34,11 @@ from lra_tasks._store_writer import writing
 _PLACES_VERSION = 2
 
 Files = TypeVar("Files")
+Files_co = TypeVar("Files_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Source(Generic[Files]):
+class Source(Generic[Files_co]):
     """What a cache is made of.
 
     Args:
@@ -47,7 +48,7 @@ class Source(Generic[Files]):
     """
 
     identity: str
-    files: Files
+    files: Files_co
 
 
 class CachedTask(Task, Generic[Files]):
@@ -151,9 +152,13 @@ class CachedTask(Task, Generic[Files]):
         if self._cache is None:
             return about
         read = self._cache.info
-        source = f"{read.source}, not the official set" if read.warning else read.source
         return replace(
-            about, source=source, warning=read.warning, note=read.note, details=read.details
+            about,
+            num_examples=self._cache.counts,
+            source=f"{read.source}, not the official set" if read.warning else read.source,
+            warning=read.warning,
+            note=read.note,
+            details=read.details,
         )
 
     def verify(self) -> Iterator[Verification]:

@@ -149,8 +149,7 @@ class ListOps(CachedTask[RawFiles | None]):
         """See `CachedTask.source`."""
         if self.origin == "generated":
             return Source("generated", None)
-        found = self.released.find(self.data_dir, self.cache_dir)
-        return None if found is None else Source(found.identity, found.files)
+        return self.released.find(self.data_dir, self.cache_dir)
 
     def fetch(self) -> None:
         """See `CachedTask.fetch`."""

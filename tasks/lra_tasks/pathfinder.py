@@ -195,8 +195,7 @@ class Pathfinder(CachedTask[RawFiles | None]):
         if self.origin == "generated":
             # It draws the strokes; another version may round them in another way.
             return Source(f"generated, Pillow {version('pillow')}", None)
-        found = release.find(self.data_dir, self.cache_dir, self.resolution, self.difficulty)
-        return None if found is None else Source(found.identity, found.files)
+        return release.find(self.data_dir, self.cache_dir, self.resolution, self.difficulty)
 
     def fetch(self) -> None:
         """See `CachedTask.fetch`."""

@@ -79,7 +79,7 @@ def test_a_mistake_names_what_was_meant(
     assert said.out == ""
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["data", "-h"]], ids=" ".join)
+@pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"], ["data", "-h"]], ids=" ".join)
 def test_help_lists_the_verbs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     said = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 from cli.conftest import records_in
 from cli.outside import set_bad
 from lra_bench.cli import main
+from lra_bench.compose import compose
 from lra_bench.schema import RunConfig
 
 Cli = list[str]
@@ -66,6 +68,11 @@ def test_the_second_time_reuses_the_record(
     (again,) = records_in(tmp_path)
     assert again.test == first[0].test
     assert again.run_id == first[0].run_id
+    # A record that is broken is not taken for the result, nor written over.
+    (path,) = (tmp_path / "results/runs").rglob("*.json")
+    path.write_text("{")
+    assert main(words) == 2
+    assert "delete it to run again" in capsys.readouterr().err
 
 
 def test_the_command_of_a_record_repeats_it(words: Cli, tmp_path: Path) -> None:
@@ -81,19 +88,11 @@ def test_the_command_of_a_record_repeats_it(words: Cli, tmp_path: Path) -> None:
     assert (again.test, again.validation) == (record.test, record.validation)
 
 
-def test_the_seed_decides_the_number(words: Cli, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        assert main([*words, f"seed={seed}", "quiet=true"]) == 0
-    losses = {record.test.loss for record in records_in(tmp_path) if record.test}
-    assert len(losses) == 2
-
-
-def test_what_changes_no_number_changes_no_identity(words: Cli, tmp_path: Path) -> None:
-    assert main([*words, "quiet=true"]) == 0
-    elsewhere = [*words[:-1], f"results_dir={tmp_path / 'other'}", "checkpoint_seconds=1"]
-    assert main(elsewhere) == 0
-    names = {path.name for path in tmp_path.rglob("*.json")}
-    assert len(names) == 1
+def test_what_changes_no_number_changes_no_identity(words: Cli) -> None:
+    other = ["results_dir=x", "cache_dir=y", "checkpoint_seconds=1", "quiet=true", "tracker=wandb"]
+    plain, changed = compose(words[1:]), compose([*words[1:5], *other])
+    assert plain.request_id == changed.request_id
+    assert plain.request_id != compose([*words[1:], "seed=1"]).request_id
 
 
 @pytest.mark.parametrize(
@@ -189,20 +188,10 @@ def test_a_broken_cache_is_one_clear_line(
     assert "delete the folder" in said
 
 
-def test_a_broken_record_is_one_clear_line(
-    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) == 0
-    (path,) = (tmp_path / "results/runs").rglob("*.json")
-    path.write_text("{")
-    assert main(words) == 2
-    assert "delete it to run again" in capsys.readouterr().err
-
-
 def test_a_run_that_diverges_is_recorded(
     words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = [*words, "train.learning_rate=1e30", "train.max_grad_norm=null", "train.num_steps=30"]
+    wild = [*words, "train.learning_rate=1e30", "train.max_grad_norm=null"]
     assert main(wild) == 1
     (record,) = records_in(tmp_path)
     assert record.status == "diverged"
@@ -225,12 +214,10 @@ def test_weights_that_break_are_found_by_the_evaluation(
 
 
 def test_folders_may_have_any_name(words: Cli, tmp_path: Path) -> None:
-    for name in ("a(b)=,", "it's ${here} with blank"):
-        folder = tmp_path / name
-        assert main([*words[:-1], f"results_dir={folder}", "quiet=true"]) == 0
-        assert len(list((folder / "runs").rglob("*.json"))) == 1
-    assert main([*words[:-1], f"results_dir={tmp_path / 'm(,)'}", "-m", "seed=1,2"]) == 0
-    assert len(list((tmp_path / "m(,)" / "runs").rglob("*.json"))) == 2
+    folder = tmp_path / "it's ${here}, a(b)=c"
+    assert main([*words[:-1], f"results_dir={folder}", "quiet=true"]) == 0
+    assert main([*words[:-1], f"results_dir={folder}", "-m", "seed=1"]) == 0
+    assert len(list((folder / "runs").rglob("*.json"))) == 2
 
 
 def test_a_task_that_breaks_its_promise_is_a_clear_line(
@@ -254,14 +241,14 @@ class Broken(Task):
         return [Example((np.array(row),), 2 if self.how == "label" else 0)] * (self.how != "split")
 
     def fingerprint(self):
-        return "0"
+        return "0" * 64
 """
     )
     words = ["run", "--config-dir", str(tmp_path), "task=broken", "model=local", "setting=smoke"]
     words += [f"results_dir={tmp_path / 'results'}", "quiet=true"]
     for how, expected in (
         ("id", "token id of 5"),
-        ("label", "label of 2"),
+        ("label", "class of 2"),
         ("long", "10 tokens"),
         ("empty", "without tokens"),
         ("split", "without examples"),
@@ -279,8 +266,8 @@ def test_a_sweep_over_a_folder_of_ones_own(tmp_path: Path, words: Cli) -> None:
     )
     sweep = [word for word in words if not word.startswith("model=")]
     sweep += ["--config-dir", str(tmp_path / "mine"), "-m", "quiet=true"]
-    assert main([*sweep, "model=glob(loc*)"]) == 0
-    assert {record.model for record in records_in(tmp_path)} == {"local", "local2"}
+    assert main([*sweep, "model=glob(*cal2)"]) == 0
+    assert [record.model for record in records_in(tmp_path)] == ["local2"]
     assert main([*sweep, "model=glob(nothing*)"]) == 2
 
 
@@ -292,6 +279,17 @@ def test_a_closed_console_ends_no_run(words: Cli, tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.read()
     assert [record.status for record in records_in(tmp_path)] == ["completed"]
+
+
+def test_a_reader_who_leaves_ends_no_sweep(
+    words: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main([*words, "-m", "seed=1,2", "quiet=true"]) == 0
+    assert [record.status for record in records_in(tmp_path)] == ["completed"] * 2
 
 
 def test_a_full_disk_costs_the_checkpoint_alone(
@@ -338,7 +336,7 @@ def test_interrupted_and_gone_on(
     tracker: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    long = [*words, "train.num_steps=100", "train.eval_every=20", "seed=4", "num_threads=1"]
+    long = [*words, "train.num_steps=60", "train.eval_every=20", "seed=4", "num_threads=1"]
     command = [sys.executable, "-m", "lra_bench.cli", *long, f"tracker={tracker}"]
     with subprocess.Popen(
         [*command, "checkpoint_seconds=0"],
@@ -347,10 +345,8 @@ def test_interrupted_and_gone_on(
         text=True,
     ) as process:
         assert process.stderr is not None
-        # Two evaluations are behind it.
-        before = [
-            next(line for line in process.stderr if f"step {step}:" in line) for step in (20, 40)
-        ]
+        # The first of three evaluations is behind it.
+        before = next(line for line in process.stderr if "step 20:" in line)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -367,7 +363,8 @@ def test_interrupted_and_gone_on(
     (resumed,) = records_in(tmp_path)
     assert resumed.num_resumes == 1
     if tracker == "wandb":
-        assert [row["step"] for row in mirrored(results)] == [20, 40, 60, 80, 100]
+        assert [row["step"] for row in mirrored(results)] == [20, 40, 60]
+        return
     assert main([*long, "force=true"]) == 0
     (whole,) = records_in(tmp_path)
     assert whole.num_resumes == 0
@@ -389,18 +386,20 @@ def test_a_sweep_runs_every_combination(
     words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = [word for word in words if not word.startswith("model=")]
-    assert main([*sweep, "-m", "model=glob(*,exclude=tr*)", "seed=0,1", "quiet=true"]) == 0
-    found = {(record.model, record.seed) for record in records_in(tmp_path)}
-    assert found == {("ernie_sparse", 0), ("ernie_sparse", 1), ("local", 0), ("local", 1)}
+    assert main([*sweep, "-m", "model=glob(loc*)", "seed=0,1", "quiet=true"]) == 0
+    done = records_in(tmp_path)
+    assert {(record.model, record.seed) for record in done} == {("local", 0), ("local", 1)}
+    # The seed decides the number.
+    assert len({record.test.loss for record in done if record.test}) == 2
     said = capsys.readouterr()
-    assert said.err == "4 runs\n"
-    assert said.out.count("\nrecord: ") == 4
+    assert said.err == "2 runs\n"
+    assert said.out.count("\nrecord: ") == 2
 
 
 def test_a_sweep_counts_what_failed(
     words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = ["train.learning_rate=1e-3,1e30", "train.max_grad_norm=null", "train.num_steps=30"]
+    wild = ["train.learning_rate=1e-3,1e30", "train.max_grad_norm=null"]
     assert main([*words, "-m", *wild]) == 1
     assert {record.status for record in records_in(tmp_path)} == {"completed", "diverged"}
     assert "some runs of the sweep failed" in capsys.readouterr().err

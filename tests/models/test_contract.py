@@ -173,6 +173,8 @@ class TestContract:
             torch.testing.assert_close(result, wanted, atol=1e-4, rtol=1e-4)
 
 
+# Each setting with each task and with each model: tests/test_compose.py, in seconds.
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_combination_can_be_composed(setting: str, task: str) -> None:

@@ -9,6 +9,8 @@ import torch
 from oracles import trunk as oracle
 from torch import Tensor, nn
 
+from lra_bench.build import build
+from lra_bench.errors import UserError
 from lra_bench.models.encoder import EncoderSpec, Mixer
 from lra_bench.models.layers import FeedForward
 from lra_bench.models.transformer import DenseAttention
@@ -59,6 +61,19 @@ def test_the_trunk_is_the_naive_one(feed_forward: Any, positions: str) -> None:
     assert_encodes_as(encoder, slow)
 
 
+class Gate(nn.Module):
+    """A feed-forward part from outside."""
+
+    def __init__(self, spec: EncoderSpec, *, bias: float) -> None:
+        super().__init__()
+        self.gate = nn.Linear(spec.width, spec.width)
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        gated: Tensor = x * (self.gate(x) + self.bias).sigmoid()
+        return gated
+
+
 def test_without_a_feed_forward_part_there_are_fewer_parameters() -> None:
     def size(**options: Any) -> int:
         encoder = TransformerEncoder(make_spec(), mixer=DenseAttention, **options)
@@ -66,6 +81,25 @@ def test_without_a_feed_forward_part_there_are_fewer_parameters() -> None:
 
     one = 2 * 12 * 10 + 12 + 10 + 2 * 12
     assert size() - size(feed_forward=None) == 2 * one
+
+
+@pytest.mark.parametrize(
+    ("feed_forward", "kind"),
+    [
+        ({}, FeedForward),
+        ({"feed_forward": None}, nn.Identity),
+        ({"feed_forward": {"_target_": f"{__name__}.Gate", "_partial_": True, "bias": 2.0}}, Gate),
+    ],
+)
+def test_a_yaml_names_the_parts(feed_forward: dict[str, Any], kind: type[nn.Module]) -> None:
+    mixer = {"_target_": "lra_bench.models.transformer.DenseAttention", "_partial_": True}
+    node = {"_target_": "lra_bench.models.trunk.TransformerEncoder", "mixer": mixer, **feed_forward}
+    encoder = build(node, "model", spec=make_spec())
+    parts = [layer.feed_forward for layer in encoder.layers]
+    assert [type(part) for part in parts] == [kind, kind]
+    assert encoder(torch.ones(1, 3, dtype=torch.int64)).shape == (1, 3, 12)
+    with pytest.raises(UserError, match=r"model\.feed_forward"):
+        build({**node, "feed_forward": 3}, "model", spec=make_spec())
 
 
 class Shift(Mixer):

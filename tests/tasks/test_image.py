@@ -437,7 +437,7 @@ def test_the_library_prepares_the_builder(
     known = Cifar10.url_infos[URL]
     assert (known.size, known.checksum) == (OFFICIAL.archive.num_bytes, OFFICIAL.archive.sha256)
 
-    class MadeUp(Cifar10, skip_registration=True):  # type: ignore[misc, call-arg]
+    class MadeUp(Cifar10, skip_registration=True):  # type: ignore[call-arg]
         url_infos: ClassVar[dict[str, Any]] = {
             URL: UrlInfo(
                 size=path.stat().st_size, checksum=digest_of(path), filename=BINARY_ARCHIVE
@@ -447,7 +447,7 @@ def test_the_library_prepares_the_builder(
     builder = MadeUp(data_dir=str(tmp_path / "library"), file_format="array_record")
     config = tfds.download.DownloadConfig(manual_dir=str(official))
     builder.download_and_prepare(download_config=config)
-    orders = {}
+    orders: dict[str, list[int]] = {}
     for part, records in (("train", TRAINING), ("test", TEST)):
         orders[part] = []
         for row in builder.as_data_source(split=part):

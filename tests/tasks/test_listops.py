@@ -439,15 +439,17 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_other_seed_other_expressions(tmp_path: Path) -> None:
-    first, second = (make(tmp_path, seed=seed, num_train=300) for seed in (0, 1))
+    few = {"num_train": 300, "num_validation": 40, "num_test": 40}
+    first, second = (make(tmp_path, seed=seed, **few) for seed in (0, 1))
     found = [set().union(*expressions_of(task).values()) for task in (first, second)]
     assert not found[0] & found[1]
     assert first.fingerprint() != second.fingerprint()
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path, most_workers: int) -> None:
     fingerprints = set()
-    for num_workers in (1, 2, 3):
+    for num_workers in range(1, most_workers + 1):
         # As many as are worth processes.
         options = SMALL_OPTIONS | {"num_train": 5000, "num_workers": num_workers}
         most = 0

@@ -224,7 +224,8 @@ def make(made_up: Official) -> Make:
     """Return a function that makes a task of a data folder."""
 
     def making(data_dir: Path, **options: Any) -> Text:
-        options = {"num_validation": 6, "official": made_up} | options
+        given: dict[str, Any] = {"num_validation": 6, "official": made_up}
+        options = given | options
         return Text(data_dir=data_dir, cache_dir=data_dir.parent / "cache", **options)
 
     return making
@@ -366,7 +367,7 @@ def test_the_library_prepares_the_builder(
         OFFICIAL.archives[0].sha256,
     )
 
-    class MadeUp(ImdbReviews, skip_registration=True):  # type: ignore[misc, call-arg]
+    class MadeUp(ImdbReviews, skip_registration=True):  # type: ignore[call-arg]
         url_infos: ClassVar[dict[str, Any]] = {
             URL: UrlInfo(
                 size=path.stat().st_size,

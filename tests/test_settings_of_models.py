@@ -1,0 +1,84 @@
+"""What a setting says of one task and of one model, published or from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lra_bench.cli import main
+from lra_bench.compose import Request, compose
+from lra_bench.record import read
+
+
+def composed(*words: str) -> Request:
+    return compose(["task=image", *words])
+
+
+def test_published_setting() -> None:
+    dense = composed("model=transformer", "setting=lra2020").config
+    assert dense.head.pooling == "cls"
+    assert dense.trunk.num_heads == 8
+    asked = composed("model=local", "setting=lra2020")
+    local = asked.config
+    assert local.head.pooling == "mean"
+    assert local.trunk.num_heads == 2
+    assert local.model["mixer"]["block_size"] == 64
+    # What a model has of its own belongs to the setting: nobody changed anything.
+    assert asked.changes == {}
+    assert (asked.labels["setting"], asked.labels["model"]) == ("lra2020", "local")
+    assert dense.trunk.model_copy(update={"num_heads": 2}) == local.trunk
+    assert dense.train == local.train
+    changed = composed("model=local", "setting=lra2020", "model.mixer.block_size=50")
+    assert changed.labels["model"] == "local(block_size=50)"
+    # The others keep what the model's file says.
+    for words in (["task=text", "setting=lra2020"], ["task=image", "setting=small"]):
+        other = compose([*words, "model=local"]).config
+        assert other.model["mixer"]["block_size"] == 50
+
+
+def test_a_model_of_a_setting_from_outside(tmp_path: Path) -> None:
+    """A folder of one's own can say what a model has of its own."""
+    folder = tmp_path / "setting" / "small" / "image"
+    folder.mkdir(parents=True)
+    (folder / "local.yaml").write_text("# @package _global_\ntrain:\n  num_steps: 7\n")
+    steps = {}
+    for model in ("local", "transformer"):
+        words = ["task=image", "setting=small", f"model={model}"]
+        steps[model] = compose(words, config_dirs=[tmp_path]).config.train.num_steps
+    assert steps == {"local": 7, "transformer": 35_000}
+
+
+SHORT = """
+# Short expressions.
+_target_: lra_tasks.listops.ListOps
+num_train: 64
+num_validation: 16
+num_test: 16
+min_length: 5
+max_length: 50
+"""
+
+
+def test_a_sweep_over_tasks_and_models(tmp_path: Path) -> None:
+    """Hydra first composes without either, and must not ask for the files of a setting then."""
+    files = {
+        "task/short.yaml": SHORT,
+        "task/other.yaml": SHORT + "seed: 1\n",
+        "setting/smoke/short.yaml": "# @package _global_\ntrain:\n  num_steps: 3\n",
+        "setting/smoke/short/local.yaml": "# @package _global_\nhead:\n  pooling: cls\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    folders = [f"cache_dir={tmp_path / 'cache'}", f"results_dir={tmp_path / 'results'}"]
+    words = ["run", "-m", "--config-dir", str(tmp_path), "task=short,other", "setting=smoke"]
+    assert main([*words, "model=local,transformer", "quiet=true", *folders]) == 0
+    records = [read(path) for path in (tmp_path / "results/runs").rglob("*.json")]
+    assert {one.setting for one in records} == {"smoke"}
+    configs = {(one.task, one.model): one.config for one in records}
+    models = ("local", "transformer")
+    steps = {names: config["train"]["num_steps"] for names, config in configs.items()}
+    assert steps == {("short", model): 3 for model in models} | {
+        ("other", model): 6 for model in models
+    }
+    pooling = {names: config["head"]["pooling"] for names, config in configs.items()}
+    assert pooling == dict.fromkeys(steps, "mean") | {("short", "local"): "cls"}
