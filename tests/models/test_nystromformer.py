@@ -10,7 +10,7 @@ from oracles import attention as exact
 from oracles import nystromformer as oracle
 from torch import Tensor
 
-from lra_bench.models.nystromformer import NystromAttention, nystrom_attention
+from lra_bench.models.nystromformer import NystromAttention, convolution, nystrom_attention
 from lra_bench.models.trunk import TransformerEncoder
 from models.made_up import assert_same, largest_tensor, make_spec, padded, smooth_heads, some_heads
 
@@ -54,6 +54,15 @@ def test_the_mixer_is_the_naive_one(kernel_size: int, is_padded: bool) -> None:
         [x, *mixer.parameters()],
         mask[..., None] if is_padded else None,
     )
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 150])
+@pytest.mark.parametrize("size", [1, 5, 35])
+def test_the_convolution_is_the_naive_one(length: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    kernel = torch.randn(2, size, dtype=torch.float64, generator=generator).requires_grad_()
+    value = some_heads(length)[0]
+    assert_same(convolution, oracle.convolution, [value, kernel])
 
 
 def error(**options: Any) -> float:

@@ -63,18 +63,14 @@ def pseudo_inverse(a: Tensor, num_iterations: int) -> Tensor:
     return z
 
 
-def convolution(value: Tensor, kernel: Tensor, mask_BL: Tensor | None) -> Tensor:
+def convolution(value: Tensor, kernel_HS: Tensor, mask_BL: Tensor | None = None) -> Tensor:
     """Return each head's values, (B, H, L, K), weighted along the positions by its kernel."""
-    length, reach = value.shape[2], kernel.shape[2] // 2
-    out = torch.zeros_like(value)
+    length, reach = value.shape[2], kernel_HS.shape[1] // 2
+    rows = []
     for place in range(length):
+        row = torch.zeros_like(value[:, :, 0])
         for near in range(max(0, place - reach), min(length, place + reach + 1)):
-            weight = kernel[:, 0, near - place + reach, 0][:, None]
-            part = weight * value[:, :, near]
-            if mask_BL is not None:
-                part = part * mask_BL[:, None, near, None]
-            out = torch.cat(
-                (out[:, :, :place], (out[:, :, place] + part)[:, :, None], out[:, :, place + 1 :]),
-                dim=2,
-            )
-    return out
+            part = kernel_HS[:, near - place + reach, None] * value[:, :, near]
+            row = row + (part if mask_BL is None else part * mask_BL[:, None, near, None])
+        rows.append(row)
+    return torch.stack(rows, dim=2)
