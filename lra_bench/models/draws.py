@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lra_bench.models.precision import uncompiled
+
 
 def own_generator() -> torch.Generator:
     """Return a generator that the seed of the run decides, and that uses up one number of it.
@@ -52,18 +54,8 @@ class Drawn(nn.Module):
     def forward(self) -> Tensor:
         """Return the tensor."""
         if self.training and self.every:
-            self._call()
+            return _called(self)
         return self.drawn
-
-    # Compiled, a new number of calls would be a new graph.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _call(self) -> None:
-        number, rest = divmod(self.num_calls, self.every)
-        if number and not rest:
-            drawn = self.draw(_generator((self.seed + number) % 2**62))
-            # Not in place: what was computed with the last one may still want its gradient.
-            self.drawn = nn.Buffer(drawn.to(self.drawn))
-        self.num_calls += 1
 
     def get_extra_state(self) -> Tensor:
         """Return what else a checkpoint must hold."""
@@ -75,3 +67,16 @@ class Drawn(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+# Compiled, every new number of calls would be a new graph.
+@uncompiled
+def _called(drawn: Drawn) -> Tensor:
+    """Count a call in training, draw anew if it is time, and return the tensor."""
+    number, rest = divmod(drawn.num_calls, drawn.every)
+    if number and not rest:
+        fresh = drawn.draw(_generator((drawn.seed + number) % 2**62))
+        # Not in place: what was computed with the last one may still want its gradient.
+        drawn.drawn = nn.Buffer(fresh.to(drawn.drawn))
+    drawn.num_calls += 1
+    return drawn.drawn

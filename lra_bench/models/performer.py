@@ -17,12 +17,15 @@ from lra_bench.models.draws import Drawn
 from lra_bench.models.encoder import EncoderSpec, Mixer
 from lra_bench.models.feature_maps import feature_attention
 from lra_bench.models.layers import Projections
+from lra_bench.models.precision import in_full_precision
 
 Kernel = Literal["softmax", "relu"]
 # Keeps features from vanishing altogether; the authors' code has the same two numbers.
 _FLOOR = {"softmax": 1e-6, "relu": 1e-3}
 
 
+# The exponential would magnify what is lost in a number of 16 bits.
+@in_full_precision
 def performer_attention(
     query: Tensor,
     key: Tensor,
@@ -45,27 +48,16 @@ def performer_attention(
     Returns:
         (B, H, L, K).
     """
-    # The exponential would magnify what is lost in a number of 16 bits.
-    with torch.autocast(query.device.type, enabled=False):
-        wide = torch.promote_types(query.dtype, torch.float32)
-        directions_FK = directions_FK.to(wide)
-        query, key, wide_value = query.to(wide), key.to(wide), value.to(wide)
-        if kernel == "relu":
-            directions_KF = directions_FK.mT / math.sqrt(len(directions_FK))
-            query, key = (torch.relu(rows @ directions_KF) for rows in (query, key))
-        else:
-            query = _exponential(query, directions_FK, None, together=False)
-            key = _exponential(key, directions_FK, mask_BL, together=True)
-        mixed = feature_attention(
-            query,
-            key,
-            wide_value,
-            mask_BL,
-            floor=_FLOOR[kernel],
-            # Far below the smallest sum of weights of a sequence with a real key.
-            epsilon=1e-20,
-        )
-    return mixed.to(value.dtype)
+    if kernel == "relu":
+        directions_KF = directions_FK.mT / math.sqrt(len(directions_FK))
+        query, key = (torch.relu(rows @ directions_KF) for rows in (query, key))
+    else:
+        query = _exponential(query, directions_FK, None, together=False)
+        key = _exponential(key, directions_FK, mask_BL, together=True)
+    # What is added to the sum of the weights is far below the smallest of a sequence with a real
+    # key.
+    floor = _FLOOR[kernel]
+    return feature_attention(query, key, value, mask_BL, floor=floor, epsilon=1e-20)
 
 
 def _exponential(

@@ -53,6 +53,22 @@ def some_heads(length: int, *, batch: int = 3) -> list[Tensor]:
     ]
 
 
+def smooth_heads(length: int) -> list[Tensor]:
+    """Return queries, keys and values, (B, H, L, K), that change slowly from row to row.
+
+    What approximates attention from a few rows tends to it on such; on noise nothing does.
+    """
+    generator = torch.Generator().manual_seed(2)
+    times = 2 * torch.pi * torch.arange(length, dtype=torch.float64)[:, None, None] / length
+    waves = torch.arange(1, 4)[:, None]
+    tensors = []
+    for _ in range(3):
+        size = torch.randn(3, 2, 1, 3, 4, dtype=torch.float64, generator=generator) / 2
+        phase = torch.rand(3, 2, 1, 3, 4, dtype=torch.float64, generator=generator) * 2 * torch.pi
+        tensors.append((size * torch.cos(waves * times + phase)).sum(dim=3))
+    return tensors
+
+
 def assert_same(
     function: Callable[..., Tensor],
     oracle: Callable[..., Tensor],

@@ -1,0 +1,186 @@
+"""S5: one diagonal state space for all features together, run by a parallel scan.
+
+Shapes: B batch, L length, D width, P pairs of conjugate states, R directions (1 or 2), S steps a
+chunk, T chunks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.layers import Dropout
+from lra_bench.models.precision import in_full_precision, uncompiled
+from lra_bench.models.state_space import (
+    draw_log_steps,
+    exp_minus_one,
+    hippo_normal,
+    refuse_blind_class_token,
+)
+
+# Steps that one matrix product takes. More of them waste work on it, fewer waste passes over the
+# states; between 16 and 64 it makes little difference.
+CHUNK = 32
+
+# Real parts of the diagonal stay below this: a state that grows would overflow.
+LARGEST_REAL = -1e-4
+
+
+def linear_scan(log_decay_P: Tensor, inputs_BLP: Tensor) -> Tensor:
+    """Return the states h(t) = exp(log_decay) h(t - 1) + input(t), all at once.
+
+    Within a chunk the states are a product of the inputs with a triangular table of powers; from
+    chunk to chunk the last states obey a recurrence of the same form, which is solved in the same
+    way. So there are as many rounds as the logarithm of the length, to the base of a chunk.
+
+    Args:
+        log_decay_P: Complex, with a real part that is not positive.
+        inputs_BLP: Complex.
+    """
+    batch, length, _ = inputs_BLP.shape
+    size = min(CHUNK, length)
+    num_chunks = -(-length // size)
+    steps_S = torch.arange(size, device=inputs_BLP.device)
+    lags_SS = steps_S[:, None] - steps_S
+    table_PSS = (log_decay_P[:, None, None] * lags_SS.clamp(min=0)).exp() * (lags_SS >= 0)
+    chunks = F.pad(inputs_BLP, (0, 0, 0, num_chunks * size - length))
+    chunks_PSBT = chunks.unflatten(1, (num_chunks, size)).permute(3, 2, 0, 1)
+    states_PSX = table_PSS @ chunks_PSBT.flatten(2)
+    if num_chunks > 1:
+        last_BTP = states_PSX[:, -1].unflatten(1, (batch, num_chunks)).permute(1, 2, 0)
+        carried_BTP = linear_scan(log_decay_P * size, last_BTP[:, :-1])
+        before_PX = F.pad(carried_BTP, (0, 0, 1, 0)).permute(2, 0, 1).flatten(1)
+        reach_PS = (log_decay_P[:, None] * (steps_S + 1)).exp()
+        states_PSX = states_PSX + reach_PS[:, :, None] * before_PX[:, None]
+    states_PSBT = states_PSX.unflatten(2, (batch, num_chunks))
+    states_BLP: Tensor = states_PSBT.permute(2, 3, 1, 0).flatten(1, 2)[:, :length]
+    return states_BLP
+
+
+@uncompiled
+@in_full_precision
+def s5_scan(
+    x_BLD: Tensor,
+    mask_BL: Tensor | None = None,
+    *,
+    step_P: Tensor,
+    real_P: Tensor,
+    imag_P: Tensor,
+    input_PD2: Tensor,
+    output_RDP2: Tensor,
+    skip_D: Tensor,
+) -> Tensor:
+    """Run one state space with many inputs and outputs: forward, or in both directions.
+
+    Args:
+        x_BLD: Inputs; padding, which comes last, is set to zero and so enters no state, in neither
+            direction.
+        mask_BL: True at real tokens; None if all are real.
+        step_P: Length of a step of each state in the time of the system.
+        real_P: Real parts of the diagonal; what lies above -0.0001 is taken as that.
+        imag_P: Imaginary parts of the diagonal; each stands for itself and its conjugate.
+        input_PD2: Weights of the inputs (B), real and imaginary parts.
+        output_RDP2: Weights of the states forward (C), and backward if there are two.
+        skip_D: Weight of the input itself.
+
+    Returns:
+        (B, L, D). A position sees itself in both directions.
+    """
+    if mask_BL is not None:
+        x_BLD = x_BLD.masked_fill(~mask_BL[..., None], 0.0)
+    diagonal_P = torch.complex(real_P.clamp(max=LARGEST_REAL), imag_P)
+    log_decay_P = diagonal_P * step_P
+    # The input is held over a step.
+    held_P = exp_minus_one(log_decay_P.real, log_decay_P.imag) / diagonal_P
+    weight_PD = torch.view_as_complex(input_PD2.contiguous()) * held_P[:, None]
+    inputs_BLP = torch.complex(x_BLD @ weight_PD.real.mT, x_BLD @ weight_PD.imag.mT)
+    if len(output_RDP2) == 2:
+        inputs_BLP = torch.cat((inputs_BLP, inputs_BLP.flip(1)))
+    states = torch.view_as_real(linear_scan(log_decay_P, inputs_BLP)).flatten(2)
+    # Twice the real part of C h.
+    sign = torch.tensor([2.0, -2.0], dtype=x_BLD.dtype, device=x_BLD.device)
+    mixed = x_BLD * skip_D
+    for number, part in enumerate(states.chunk(len(output_RDP2))):
+        out_BLD = part @ (output_RDP2[number] * sign).flatten(1).mT
+        mixed = mixed + (out_BLD.flip(1) if number else out_BLD)
+    return mixed
+
+
+class S5(Mixer):
+    """A state space of all features together, GELU, and a gate.
+
+    The part that mixes features is inside: layers need no feed-forward part beside it.
+
+    Args:
+        spec: Sizes; heads and their width are not used.
+        state_size: States of the layer; they come in pairs.
+        num_blocks: Blocks of the matrix that the start is the diagonal form of.
+        bidirectional: Let a position see both sides; otherwise it sees the past alone.
+        min_step: Least step of a state at the start; steps are drawn log-uniformly.
+        max_step: Largest step at the start.
+
+    Source: arXiv 2208.04933, sections 3 (many inputs and outputs, parallel scan, held inputs) and
+    appendix B (start: block-diagonal HiPPO-N). The gate, of GELU(y) by a linear map of itself, is
+    the released code's default. Real parts of the diagonal are clipped, which in the release is an
+    option; B and C are drawn with a variance of one over the numbers they sum. The released code
+    gives the state space a learning rate of its own; that is a matter of the optimizer.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        *,
+        state_size: int = 64,
+        num_blocks: int = 4,
+        bidirectional: bool = True,
+        min_step: float = 0.001,
+        max_step: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if num_blocks < 1 or state_size < 2 or state_size % (2 * num_blocks):
+            raise ValueError(
+                f"state_size={state_size} must be a multiple of twice num_blocks={num_blocks}"
+            )
+        refuse_blind_class_token(spec, bidirectional)
+        width = spec.width
+        values, vectors = hippo_normal(state_size // num_blocks)
+        vectors = torch.block_diag(*[vectors] * num_blocks)
+        self.real_P = nn.Parameter(values.real.repeat(num_blocks).float())
+        self.imag_P = nn.Parameter(values.imag.repeat(num_blocks).float())
+        self.log_step_P = draw_log_steps(state_size // 2, min_step, max_step)
+        into = torch.randn(state_size, width, dtype=torch.float64) * width**-0.5
+        self.input_PD2 = nn.Parameter(_real(vectors.mH @ into.to(vectors.dtype)))
+        shape = (1 + bidirectional, width, state_size)
+        out = torch.randn(shape, dtype=vectors.dtype) * state_size**-0.5
+        self.output_RDP2 = nn.Parameter(_real(out @ vectors))
+        self.skip_D = nn.Parameter(torch.randn(width))
+        self.gate = nn.Linear(width, width)
+        self.dropout = Dropout(spec.dropout)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+        """See `Mixer.forward`."""
+        mixed = s5_scan(
+            x_BLD,
+            mask_BL,
+            step_P=self.log_step_P.exp(),
+            real_P=self.real_P,
+            imag_P=self.imag_P,
+            input_PD2=self.input_PD2,
+            output_RDP2=self.output_RDP2,
+            skip_D=self.skip_D,
+        )
+        mixed = self.dropout(F.gelu(mixed))
+        gated: Tensor = mixed * self.gate(mixed).sigmoid()
+        return gated
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+def _real(x: Tensor) -> Tensor:
+    """Return complex numbers in double precision as pairs of real ones in single."""
+    return torch.view_as_real(x).float().contiguous()
