@@ -165,12 +165,12 @@ class LshAttention(Mixer):
         num_buckets: Even; None for so many that two fill a chunk of the longest sequence.
         redraw_every: Training steps after which the hashes are drawn anew; 0 for never.
 
-    Source: arXiv 2001.04451, section 2 (shared queries and keys, hashing by random rotations,
-    equation 4 for several rounds, chunks as in figure 2) and appendix A (a pair that meets in
-    several rounds counts once; a position looks at itself only if it meets nobody else). The
-    layers are not reversible. The first chunk has none before it. The number of buckets depends on
-    the longest sequence and not on the batch. The released code of arXiv 2011.04006 mixes up heads
-    and positions, has no projection of what comes out, multiplies scores by the root of the width,
+    Source: arXiv 2001.04451, section 2 (shared queries and keys, hashing by random rotations;
+    equations 4 to 6 for buckets, chunks and rounds) and appendix A (a pair that meets in several
+    rounds counts once; a position looks at itself only if it meets nobody else). The layers are
+    not reversible. The first chunk has none before it. The number of buckets depends on the
+    longest sequence and not on the batch. The released code of arXiv 2011.04006 mixes up heads and
+    positions, has no projection of what comes out, multiplies scores by the root of the width,
     always cuts ten chunks, sees other buckets and padding, and never draws another hash.
     """
 

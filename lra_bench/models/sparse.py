@@ -146,11 +146,11 @@ class SparseAttention(Mixer):
         stride: The paper's l; near the root of the length it makes the cost L^1.5.
         num_summaries: The paper's c; for ``fixed`` alone.
 
-    Source: arXiv 1904.10509, section 4.3, without causality, as suits an encoder; section 4.4:
-    every head attends to the positions of both patterns ("merged heads"). The other ways there, a
-    pattern for a layer or for a head, are not offered. The released code of arXiv 2011.04006 is
-    ``fixed``, causal even in this encoder, and computed as a dense table; it counts the first
-    position of a block among the summaries, too.
+    Source: arXiv 1904.10509, section 4.3, without causality, as suits an encoder; section 5.1:
+    every head attends to the positions of both patterns at once. The other ways there, a pattern
+    for a layer or for a head, are not offered. The released code of arXiv 2011.04006 is ``fixed``,
+    causal even in this encoder, and computed as a dense table; it counts the first position of a
+    block among the summaries, too.
     """
 
     def __init__(
