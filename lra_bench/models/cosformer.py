@@ -55,7 +55,7 @@ def cosformer_attention(
 class CosformerAttention(Mixer):
     """Linear attention of cosFormer; it has no options.
 
-    Source: arXiv 2202.08791, section 3.2: ReLU instead of softmax and the cosine re-weighting. The
+    Source: arXiv 2202.08791, the method (ReLU in place of softmax, "cos-based re-weighting"). The
     paper's scale M is to be at least the length; it is the length here, as in the released code,
     but the example's own instead of the padded one. The floor of the sum is the released code's.
     """

@@ -26,7 +26,8 @@ def fourier_mixing(
     """Transform each example over its features and over its own positions.
 
     A transform has no mask: its frequencies are those of a length. So every example is transformed
-    over its own length, all examples of a length in one call, and padding takes no part.
+    over its own length, all examples of a length in one call, and padding takes no part. The
+    lengths are read for that: a GPU is waited for where there is padding.
 
     Args:
         x_BLD: States; anything where padded.
@@ -70,7 +71,7 @@ class FourierMixing(Mixer):
         scale: ``orthonormal`` divides by the square root of positions times features, which keeps
             the size of the states; ``none`` does not.
 
-    Source: arXiv 2105.03824, section 3.1 and equation 3. The paper normalizes after each residual
+    Source: arXiv 2105.03824, section 3.2 and equation 3. The paper normalizes after each residual
     sum, which undoes the size of the transform. The layers here normalize before, and an unscaled
     transform, some thousand times its input, would drown all that the feed-forward parts add:
     hence the orthonormal scale. The paper transforms padding along with the text; here each

@@ -84,17 +84,17 @@ class SkyformerAttention(Mixer):
     Args:
         spec: Sizes; there is no dropout on weights that are never written out.
         num_landmarks: Landmarks, half of them among the queries, half among the keys. An example
-            with fewer tokens than that has one a query and one a key.
+            with fewer tokens than half of that has one a query and one a key.
         num_iterations: Steps of the iteration for the inverse.
         ridge: Added to the diagonal of the kernel among the landmarks.
 
-    Source: arXiv 2111.00235, sections 4.1 (kernelized attention) and 4.2 (the Nystrom method on
-    queries and keys together, and its normalized inverse). The landmarks are drawn uniformly over
-    the example's own length, as in the released code, one in each of as many equal parts, so that
-    none is drawn twice. The paper draws anew in every pass; here they are drawn at construction
-    and belong to the state of the layer, so that an answer depends on the example alone. The
-    released code scales the start of the iteration by the largest sum in the whole batch; here
-    each matrix has its own.
+    Source: arXiv 2111.00035, the method (kernelized attention; the Nystrom method on the positive
+    definite kernel among queries and keys together; its normalized inverse). The landmarks are
+    drawn uniformly over the example's own length, as in the released code, one in each of as many
+    equal parts, so that none is drawn twice. The paper draws anew in every pass; here they are
+    drawn at construction and belong to the state of the layer, so that an answer depends on the
+    example alone. The released code scales the start of the iteration by the largest sum in the
+    whole batch; here each matrix has its own.
     """
 
     query_draws_M: Tensor

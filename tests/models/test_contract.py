@@ -27,14 +27,18 @@ TASKS = options("task")
 PUBLISHED = Path(__file__).parents[1] / "published_parameters.csv"
 # The rules of the benchmark count from this model.
 BASELINE = "transformer"
-# So small that a sequence of the tests has several blocks, and one of them padding alone.
+# So small that a sequence of the tests has several blocks, and one of them padding alone; and
+# fewer landmarks than tokens.
 BLOCKS = {
     "bigbird": ["model.mixer.block_size=2", "model.mixer.num_random_blocks=2"],
     "ernie_sparse": ["model.block_size=4"],
+    "h_transformer_1d": ["model.mixer.block_size=2"],
     "local": ["model.mixer.block_size=4"],
     "longformer": ["model.mixer.window=4"],
+    "nystromformer": ["model.mixer.num_landmarks=4"],
     "reformer": ["model.mixer.chunk_size=4"],
     "sinkhorn": ["model.mixer.block_size=4"],
+    "skyformer": ["model.mixer.num_landmarks=8"],
     "sparse": ["model.mixer.stride=4", "model.mixer.num_summaries=2"],
 }
 

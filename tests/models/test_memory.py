@@ -26,6 +26,15 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     ("performer", (), 2.1),
     ("reformer", (), 2.1),
     ("sinkhorn", (), 2.1),
+    ("fnet", (), 2.1),
+    ("nystromformer", (), 2.1),
+    ("cosformer", (), 2.1),
+    ("skyformer", (), 2.1),
+    ("luna", (), 2.1),
+    ("h_transformer_1d", (), 2.1),
+    ("s4d", (), 2.1),
+    ("s5", (), 2.1),
+    ("mamba", (), 2.1),
 ]
 
 
