@@ -174,7 +174,7 @@ def start(tmp_path: Path, conf: Path, *words: str) -> subprocess.Popen[str]:
 
 
 # The same number of threads everywhere: another one rounds in another way.
-LONG = ("train.num_steps=300", "train.eval_every=150", "checkpoint_seconds=0.5", "num_threads=1")
+LONG = ("train.num_steps=80", "train.eval_every=40", "checkpoint_seconds=0", "num_threads=1")
 
 
 def wait_for_training(tmp_path: Path) -> LiveStatus:
@@ -222,7 +222,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path, made_up_conf: Pa
     process = start(tmp_path, made_up_conf, *LONG)
     wait_for_training(tmp_path)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143
     assert "give the same line again to go on" in errors
     (live,) = (tmp_path / "results/live").glob("*.json")

@@ -348,7 +348,7 @@ def test_interrupted_and_gone_on(
         # The first of three evaluations is behind it.
         before = next(line for line in process.stderr if "step 20:" in line)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert err.endswith("\ninterrupted; give the same line again to go on\n")
     assert "Traceback" not in f"{before}{err}"

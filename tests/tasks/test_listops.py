@@ -834,7 +834,7 @@ def test_two_processes_draw_at_once(tmp_path: Path) -> None:
     options = SMALL_OPTIONS | {"num_train": 1000}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = [pool.submit(fingerprint_of, tmp_path, options) for _ in range(2)]
-        fingerprints = {future.result(timeout=120) for future in found}
+        fingerprints = {future.result(timeout=300) for future in found}
     assert fingerprints == {make(tmp_path / "alone", **options).fingerprint()}
     assert len(list((tmp_path / "cache").iterdir())) == 1
 

@@ -658,7 +658,7 @@ def test_two_processes_at_once(data_dir: Path, make: Make) -> None:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert outputs == [make(data_dir).fingerprint() + "\n"] * 2
     assert len(caches_in(cache_dir)) == 1
