@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -65,11 +66,14 @@ def build(node: Mapping[str, Any], name: str, **arguments: Any) -> Any:
     Raises:
         UserError: The target cannot be imported, or an option is missing, unknown or wrong.
     """
-    _check_options(node, name, set(arguments))
+    check_options(node, name, set(arguments))
     taken = _parameters(node, name)
     given = {key: value for key, value in arguments.items() if key in taken}
     # Hydra would turn what it passes on into containers of its own; so it passes nothing on.
-    make = instantiate({**node, "_partial_": True, "_convert_": "all"})
+    try:
+        make = instantiate({**node, "_partial_": True, "_convert_": "all"})
+    except HydraException as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
     return as_user_error(lambda: make(**given), name)
 
 
@@ -98,23 +102,41 @@ def _target(node: Mapping[str, Any], name: str) -> Any:
         raise UserError(f"{name} has no _target_: its file must name the class to build")
     try:
         return get_object(node["_target_"])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Importing a stranger's module can raise anything.
         reason = error.__cause__ or error
-        raise UserError(f"{name}: cannot import {node['_target_']}: {reason}") from error
+        where = ""
+        if isinstance(reason, ModuleNotFoundError):
+            where = "; modules are looked for here, in --config-dir and among what is installed"
+        raise UserError(f"{name}: cannot import {node['_target_']}: {reason}{where}") from error
 
 
 def _parameters(node: Mapping[str, Any], name: str) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(_target(node, name)).parameters
+    target = _target(node, name)
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {node['_target_']} is nothing that can be built") from error
 
 
-def _check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> None:
-    """Check the options of a node, and of nodes inside it, against the type hints."""
+def check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> None:
+    """Check the options of a node, and of nodes inside it, against the type hints.
+
+    Args:
+        node: The node.
+        name: Its key, for messages.
+        provided: Names of what the harness adds.
+
+    Raises:
+        UserError: The target cannot be imported, or an option is missing, unknown or wrong.
+    """
     target = _target(node, name)
     parameters = _parameters(node, name)
     hints = _hints_of(target)
     takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     for key, value in node.items():
+        if key == "_partial_" and not isinstance(value, bool):
+            raise UserError(f"{name}._partial_={schema.literal(value)} is not true or false")
         if key in ("_target_", "_partial_"):
             continue
         if key not in parameters and not takes_all:
@@ -125,7 +147,7 @@ def _check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> No
             )
         if isinstance(value, Mapping) and "_target_" in value:
             # A nested node is called by what holds it, with arguments that only that knows.
-            _check_options(value, f"{name}.{key}", {"spec"})
+            check_options(value, f"{name}.{key}", {"spec"})
         elif key in hints:
             _check_type(value, hints[key], f"{name}.{key}")
     missing = [

@@ -230,4 +230,5 @@ def first_sentence(path: Path) -> str:
         if "@package" not in line:
             comment.append(line.lstrip("# "))
     text = " ".join(comment)
-    return text.split(". ")[0].rstrip(".") + "." if text else ""
+    first = text.split(". ")[0]
+    return first if not first or first[-1] in ".?!" else f"{first}."

@@ -10,7 +10,7 @@ import copy
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -234,8 +234,12 @@ class _Composing:
 
 def _stamp_of(folders: Sequence[Path]) -> int:
     """Return what changes when a configuration file is added, edited or removed."""
-    files = sorted(path for folder in folders for path in folder.rglob("*.yaml"))
-    return hash(tuple((str(path), path.stat().st_mtime_ns) for path in files))
+    stamps = []
+    for path in sorted(path for folder in folders for path in folder.rglob("*.yaml")):
+        # Editors leave links to nowhere beside the files they edit.
+        with suppress(OSError):
+            stamps.append((str(path), path.stat().st_mtime_ns))
+    return hash(tuple(stamps))
 
 
 @lru_cache(maxsize=256)
@@ -268,16 +272,23 @@ def _one_line() -> Iterator[None]:
     """Turn what Hydra and OmegaConf have to say into one line for the user."""
     try:
         yield
+    except UserError:
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"a configuration file is no YAML: {reason}") from error
+        raise UserError(f"a configuration file cannot be read: {reason}") from error
 
 
 def _expanded(folder: Any) -> Any:
     """Return a folder with ``~`` spelt out; anything else is for the schema to refuse."""
-    return str(Path(folder).expanduser()) if isinstance(folder, str) and folder else folder
+    if not isinstance(folder, str) or not folder:
+        return folder
+    try:
+        return str(Path(folder).expanduser())
+    except RuntimeError as error:
+        raise UserError(f"{folder}: there is no such user here; name the folder in full") from error
 
 
 def _as_in_the_file(tree: Any, prefix: str, before: Mapping[str, Any]) -> Any:
@@ -303,10 +314,10 @@ def _explain(error: Exception) -> str:
     text = str(error)
     cause = error.__cause__ if error.__cause__ is not None else error
     key = getattr(cause, "full_key", None)
-    reason = str(cause).splitlines()[0]
+    reason = (str(cause).splitlines() or [type(cause).__name__])[0]
     if getattr(cause, "key", None) is not None and "mandatory" in reason.lower():
         return f"{key} has no value; the setting must give one"
     if text.startswith("Error merging override "):
         return f"{text.splitlines()[0].removeprefix('Error merging override ')}: {reason}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [reason]
     return f"{lines[0]}" if reason in lines[0] else f"{lines[0]}: {reason}"

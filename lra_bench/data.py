@@ -38,6 +38,7 @@ def collate(
 
     Raises:
         ValueError: There is no example, or an input is empty.
+        UserError: A token or an answer is no whole number.
     """
     if not examples:
         raise ValueError("a batch needs at least one example")
@@ -51,6 +52,8 @@ def collate(
     tokens_BIL = np.zeros((len(examples), num_inputs, longest), np.int64)
     for row, example in zip(tokens_BIL, examples, strict=True):
         for cells, tokens in zip(row, example.inputs, strict=True):
+            if tokens.dtype.kind not in "uib":
+                raise UserError(f"token ids must be whole numbers, not {tokens.dtype}")
             cells[: len(tokens)] = tokens
     mask_BIL = None
     if sizes_BI.min() < longest:
@@ -61,7 +64,10 @@ def collate(
 
 def _targets_of(examples: Sequence[Example], target: Target, length: int) -> Tensor:
     if target != "tokens":
-        return torch.tensor(np.array([example.target for example in examples]), dtype=torch.int64)
+        answers = np.array([example.target for example in examples])
+        if answers.dtype.kind not in "uib":
+            raise UserError(f"answers must be whole numbers, not {answers.dtype}")
+        return torch.tensor(answers, dtype=torch.int64)
     targets_BL = np.full((len(examples), length), IGNORED, np.int64)
     for cells, example in zip(targets_BL, examples, strict=True):
         classes = np.asarray(example.target)
@@ -76,7 +82,7 @@ def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> flo
         The ranking metric of the task; None for spans, which have no classes.
 
     Raises:
-        UserError: A class is none of those that the task promises.
+        UserError: A class is none of those that the task promises, or a split asks nothing.
     """
     if spec.target == "span":
         return None
@@ -96,8 +102,9 @@ def _class_counts(examples: Examples, spec: TaskSpec) -> NDArray[np.int64]:
     classes = np.concatenate(targets)
     if spec.target == "tokens":
         classes = classes[classes != IGNORED]
-    if len(classes):
-        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+    if not len(classes):
+        raise UserError(f"task {spec.name} has a split that asks nothing at all")
+    _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
     return np.bincount(classes, minlength=spec.num_classes).astype(np.int64)
 
 
@@ -196,7 +203,12 @@ class Loader:
         self.bucketing = bucketing
         self.device = device
         self.padded_lengths = lengths
-        self.lengths = lengths_of(examples)
+        self.lengths = np.asarray(lengths_of(examples))
+        if self.lengths.shape != (len(examples),):
+            raise UserError(
+                f"task {spec.name} tells the lengths of {self.lengths.size:,} examples, and has "
+                f"{len(examples):,}"
+            )
         if self.lengths.min() < 1:
             raise UserError(f"task {spec.name} has an input without tokens")
         if self.lengths.max() > spec.max_length:
@@ -227,6 +239,11 @@ class Loader:
         batch = collate(examples, target=self.spec.target, lengths=self.padded_lengths)
         if self.spec.target == "class":
             _check_classes(batch.targets, self.spec)
+        if batch.tokens_BIL.shape[-1] > self.spec.max_length:
+            raise UserError(
+                f"task {self.spec.name} has an input of {batch.tokens_BIL.shape[-1]:,} tokens, its "
+                f"spec says at most {self.spec.max_length:,}"
+            )
         low, high = batch.tokens_BIL.min().item(), batch.tokens_BIL.max().item()
         _check_range("token id", low, high, self.spec.vocab_size, self.spec)
         if self.device.type != "cuda":
@@ -256,6 +273,9 @@ def _check_positions(example: Example, spec: TaskSpec) -> None:
             f"{wanted}"
         )
     if spec.target == "span":
+        if (target == IGNORED).all():
+            # An answer beyond where the input was cut.
+            return
         _check_range("position of an answer", target.min(), target.max(), length, spec)
         if target[0] > target[1]:
             raise UserError(

@@ -66,7 +66,8 @@ def describe(device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     policy = os.environ.get(_WAIT_POLICY, "").strip().lower()
     waiting = f", waiting {policy}ly" if policy in ("passive", "active") else ""
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads{waiting}"
+    number = torch.get_num_threads()
+    return f"{_cpu_name()}, {number} thread{'s' if number != 1 else ''}{waiting}"
 
 
 def _cpu_name() -> str:

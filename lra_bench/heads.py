@@ -185,6 +185,9 @@ class TaskModel(nn.Module):
         Returns:
             Logits in float32. The last dimension is the choice, the others are those of the
             targets: (B, C) for a class, (B, 2, L) for a span, (B, L, C) for tokens.
+
+        Raises:
+            UserError: The encoder does not return one state a position.
         """
         tokens_TL = batch.tokens_BIL.flatten(0, 1)
         mask_TL = None if batch.mask_BIL is None else batch.mask_BIL.flatten(0, 1)
@@ -192,6 +195,13 @@ class TaskModel(nn.Module):
             tokens_TL = F.pad(tokens_TL, (1, 0), value=self.cls_id)
             mask_TL = None if mask_TL is None else F.pad(mask_TL, (1, 0), value=True)
         states_TLD = self.encoder(tokens_TL, mask_TL, topology=topology)
+        wanted = (*tokens_TL.shape, self.encoder.width)
+        if getattr(states_TLD, "shape", None) != wanted:
+            kind, shape = type(self.encoder).__name__, getattr(states_TLD, "shape", None)
+            raise UserError(
+                f"model: {kind} must return one state a position, of shape {wanted}, not "
+                f"{type(states_TLD).__name__ if shape is None else tuple(shape)}"
+            )
         states_BILD = states_TLD.unflatten(0, batch.tokens_BIL.shape[:2])
         first_BID = states_BILD[:, :, 0]
         if self.cls_id is not None:
@@ -303,7 +313,8 @@ def count(
     answers = best_spans(logits) if target == "span" else logits.argmax(dim=-1)
     is_asked = targets != IGNORED
     is_right = (answers == targets) & is_asked
-    is_exact = is_right == is_asked
+    # A span that cannot be answered, since the input was cut before it, is not right.
+    is_exact = is_right if target == "span" else is_right == is_asked
     sums = {
         "examples": targets.new_full((), batch.size),
         "targets": is_asked.sum(),

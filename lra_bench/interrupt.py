@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -54,3 +55,24 @@ class Interrupt(AbstractContextManager["Interrupt"]):
         """Raise `Interrupted` if a signal has come."""
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end work in the way that Ctrl-C does, which clears up, instead of at once.
+
+    Raises:
+        Interrupted: It came.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

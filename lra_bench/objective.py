@@ -91,7 +91,8 @@ class SelfAttentionRegularization(Objective):
         if not topologies:
             raise ValueError(
                 "self-attention regularization needs a model with a second attention topology, "
-                "and this one has none; use model=ernie_sparse, or objective=cross_entropy"
+                "and this one has none; use one that has, like model=ernie_sparse, or "
+                "objective=cross_entropy"
             )
         if self.topology not in topologies:
             raise ValueError(

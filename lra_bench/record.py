@@ -25,6 +25,8 @@ from lra_bench.types import DataInfo
 # means something else is a new major one, and needs a function in `_UPGRADES`.
 SCHEMA_VERSION = "2.0"
 Status = Literal["completed", "failed", "diverged"]
+# No honest duration or rate is as large [seconds, 1/second].
+_LONGEST = 1e15
 
 
 class BadRecord(ValueError):
@@ -152,12 +154,21 @@ class RunRecord:
 def data_of(info: DataInfo) -> dict[str, Any]:
     """Return what a record keeps of what is known about a task's data."""
     return {
-        "source": info.source,
-        "warning": info.warning,
-        "note": info.note,
-        # A task that gives a number here must not cost a run its record.
-        "details": {str(name): str(text) for name, text in info.details.items()},
+        "source": _text(info.source),
+        "warning": _text(info.warning),
+        "note": _text(info.note),
+        "details": {_text(name): _text(text) for name, text in info.details.items()},
     }
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that a file can hold.
+
+    A task that gives a number here, or the name of a file that is not UTF-8, must not cost a run
+    its record.
+    """
+    text = "" if value is None else str(value)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def measured(
@@ -378,6 +389,10 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
         yield f"it is {record.status} and has {'no' if record.error is None else 'an'} error"
     if record.best_step is not None and record.best_step > record.num_steps:
         yield f"best_step {record.best_step} lies after num_steps {record.num_steps}"
+    for name in ("train_seconds", "total_seconds", "examples_per_second", "tokens_per_second"):
+        value = getattr(record, name)
+        if value is not None and not 0 <= value < _LONGEST:
+            yield f"{name} is {value}"
     if record.num_processes < 1:
         yield f"num_processes is {record.num_processes}"
     data = {name: record.data.get(name) for name in ("source", "warning", "note")}

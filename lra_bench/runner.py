@@ -21,7 +21,7 @@ from lra_bench.record import RunRecord
 from lra_bench.runs import LiveStatus, LiveTracker, RunFolder
 from lra_bench.schema import RunConfig
 from lra_bench.tracking import Tracker, Trackers
-from lra_bench.types import Progress, TaskSpec
+from lra_bench.types import DataInfo, Progress, TaskSpec
 
 if TYPE_CHECKING:
     from lra_bench.heads import TaskModel
@@ -47,8 +47,16 @@ def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
     metrics_of(task)
     spec = as_user_error(lambda: encoder_spec(config.trunk, task, config.head), "trunk")
     torch.manual_seed(config.seed)
-    encoder = build(config.model, "model", spec=spec)
-    return as_user_error(lambda: make_model(encoder, task, config.head), "head")
+    try:
+        encoder = build(config.model, "model", spec=spec)
+        return as_user_error(lambda: make_model(encoder, task, config.head), "head")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            "the model does not fit into memory; make trunk.width, trunk.ffn_width or "
+            "trunk.num_layers smaller"
+        ) from error
 
 
 def build_objective(request: Request, model: TaskModel) -> Objective:
@@ -57,7 +65,13 @@ def build_objective(request: Request, model: TaskModel) -> Objective:
     Raises:
         UserError: An option is wrong, or the model cannot be trained with it.
     """
-    objective: Objective = build(request.config.objective, "objective")
+    from lra_bench.objective import Objective
+
+    objective = build(request.config.objective, "objective")
+    if not isinstance(objective, Objective):
+        raise UserError(
+            f"objective={request.names['objective']} must build an lra_bench.objective.Objective"
+        )
     as_user_error(
         lambda: objective.check(model.encoder.topologies),
         f"objective={request.names['objective']} with model={request.names['model']}",
@@ -83,8 +97,13 @@ def run(request: Request) -> RunRecord:
     interrupt = Interrupt()
     parts = _parts_of(request, console, interrupt)
     tracker = build(request.config.tracker, "tracker")
+    if not isinstance(tracker, Tracker):
+        raise UserError(
+            f"tracker={request.names['tracker']} must build an lra_bench.tracking.Tracker"
+        )
     folder = parts.folder
-    check_writable(folder.results_dir, "results_dir")
+    for kind in ("runs", "checkpoints", "live"):
+        check_writable(folder.results_dir / kind, "results_dir")
     with (
         interrupt,
         folder.lock(wait=request.config.wait, say=console.message, check=interrupt.check),
@@ -150,15 +169,24 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> RunRecor
         parts.interrupt.check()
         tracker.progress(progress)
 
-    parts.task.prepare(preparing)
+    try:
+        parts.task.prepare(preparing)
+    except UserError:
+        # Worker processes that were told to stop as well look like ones that died.
+        parts.interrupt.check()
+        raise
+    if not isinstance(parts.task.info(), DataInfo):
+        raise UserError(
+            f"task={parts.request.names['task']}: info() must return an lra_bench.types.DataInfo"
+        )
     fingerprint = parts.task.fingerprint()
     if not re.fullmatch(r"[0-9a-f]{64}", str(fingerprint)):
         raise UserError(
             f"task={parts.request.names['task']}: its fingerprint must be a SHA-256, 64 "
             f"hexadecimal digits, not {fingerprint!r:.100}"
         )
-    done = parts.folder.finished(fingerprint)
-    if done is not None and not parts.request.config.force:
+    done = None if parts.request.config.force else parts.folder.finished(fingerprint)
+    if done is not None:
         code = f", commit {done.git_commit[:10]}" if done.git_commit else ""
         say(
             f"already done ({done.started_at} on {done.device}{code}), reusing "

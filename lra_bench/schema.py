@@ -134,8 +134,8 @@ class RunConfig(Section):
     """What ``conf/tracker`` says."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
     """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
-    num_threads: Count | None
-    """Threads of the CPU; null for one a core."""
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None
+    """Threads of the CPU, 1024 at most; null for one a core."""
     data_dir: Folder | None
     """Where raw files lie or are downloaded to; null for the default."""
     cache_dir: Folder | None
@@ -151,6 +151,9 @@ class RunConfig(Section):
     quiet: bool
     """Print the result only."""
 
+
+# Of many mistakes, how many are said.
+_MOST_SAID = 4
 
 # The groups whose files give a run its names; tracker is one too, but changes no number.
 NAMED_GROUPS = NAMES
@@ -173,7 +176,9 @@ def check(content: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        raise UserError("; ".join(explain(error))) from error
+        lines = explain(error)
+        more = f"; and {len(lines) - _MOST_SAID} more" if len(lines) > _MOST_SAID else ""
+        raise UserError("; ".join(lines[:_MOST_SAID]) + more) from error
 
 
 def explain(error: ValidationError, prefix: str = "") -> list[str]:
@@ -184,7 +189,9 @@ def explain(error: ValidationError, prefix: str = "") -> list[str]:
         prefix: The key of the whole.
     """
     by_key: dict[str, list[Any]] = {}
-    for problem in error.errors(include_url=False):
+    # What nothing reads comes first: it may be what is missing, misspelt or in the wrong place.
+    problems = error.errors(include_url=False)
+    for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
         # What tells the members of a union apart is no part of the key.
         parts = [part for part in problem["loc"] if not _names_a_type(part)]
         by_key.setdefault(".".join([*([prefix] if prefix else []), *map(str, parts)]), []).append(
@@ -226,6 +233,8 @@ def _in_words(key: str, problems: list[Any]) -> str:
         return f"{shown} must be at least {limits['ge']:g}"
     if kind == "greater_than":
         return f"{shown} must be greater than {limits['gt']:g}"
+    if kind == "less_than_equal":
+        return f"{shown} must be at most {limits['le']:g}"
     if kind == "less_than":
         return f"{shown} must be less than {limits['lt']:g}"
     if kind == "finite_number":

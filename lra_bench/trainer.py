@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lra_bench.checkpoint import Checkpoint, State
 from lra_bench.data import Loader
+from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel, count
 from lra_bench.interrupt import Interrupt, Interrupted
 from lra_bench.metrics import Evaluation, metrics_of
@@ -221,6 +222,7 @@ def evaluate(
 
     Raises:
         Interrupted: A signal came.
+        UserError: The split asks nothing.
     """
     model.eval()
     metrics = metrics_of(loader.spec)
@@ -235,7 +237,10 @@ def evaluate(
             sums[name] = sums[name] + value if name in sums else value
         num_examples += batch.size
         tracker.progress(Progress(what, num_examples, len(loader)))
-    return Evaluation({name: value.item() for name, value in sums.items()})
+    evaluation = Evaluation({name: value.item() for name, value in sums.items()})
+    if not evaluation.sums["targets"]:
+        raise UserError(f"task {loader.spec.name} has a split that asks nothing at all")
+    return evaluation
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

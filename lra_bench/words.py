@@ -46,7 +46,8 @@ def hydra_at(config_dirs: Sequence[Path] = (), conf_dir: Path | None = None) -> 
 
 def search_words(config_dirs: Sequence[Path]) -> list[str]:
     """Return the words that tell Hydra to search further folders."""
-    urls = ",".join(f"'file://{folder.resolve()}'" for folder in config_dirs)
+    paths_of = (str(folder.resolve()).replace("'", "\\'") for folder in config_dirs)
+    urls = ",".join(f"'file://{path}'" for path in paths_of)
     return [f"hydra.searchpath=[{urls}]"] if config_dirs else []
 
 

@@ -90,6 +90,10 @@ def test_parts_are_checked_and_made_by_the_whole() -> None:
         (node(size=-1), "model: size=-1 must not be negative"),
         (node(sise=1), "model.sise: test_build.Part takes no such option; did you mean size?"),
         (node("Needing"), "model: test_build.Needing also needs needed"),
+        (node(_partial_=5), "model._partial_=5 is not true or false"),
+        ({"_target_": "builtins.dict"}, "builtins.dict is nothing that can be built"),
+        ({"_target_": "sys.exit", "size": 1}, "model.size: sys.exit takes no such option"),
+        ({"_target_": "leaving_module.Part"}, "cannot import leaving_module.Part"),
         ({"size": 1}, "model has no _target_"),
         ({"_target_": "nowhere.Nothing"}, "model: cannot import nowhere.Nothing"),
         ({"_target_": "test_build.Nothing"}, "model: cannot import test_build.Nothing"),
@@ -100,6 +104,7 @@ def test_what_is_wrong_is_one_line(
     asked: dict[str, Any], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError) as caught:
         build(asked, "model", spec="s")

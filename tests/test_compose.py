@@ -120,7 +120,10 @@ def test_what_is_wrong_is_one_line(words: list[str], text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("broken", ["trunk: [", "- a list", "trunk:\n  wdth: 3\n", "\xff\xfe"])
+@pytest.mark.parametrize(
+    "broken",
+    ["trunk: [", "- a list", "trunk:\n  wdth: 3\n", "\xff\xfe", "seed: ${a", "defaults: 5"],
+)
 def test_a_broken_setting_file_is_one_line(tmp_path: Path, broken: str) -> None:
     (tmp_path / "setting").mkdir()
     (tmp_path / "setting/mine.yaml").write_text(f"# @package _global_\n{broken}", "latin-1")
@@ -142,6 +145,20 @@ def test_a_folder_may_have_any_name(name: str) -> None:
     # As a sweep hands it on.
     (again,) = quote_paths([f"results_dir=/somewhere/{name}"])
     assert composed(again).config.results_dir == f"/somewhere/{name}"
+
+
+def test_folders_of_configurations_may_hold_what_editors_leave(tmp_path: Path) -> None:
+    folder = tmp_path / "o'brien"
+    (folder / "setting").mkdir(parents=True)
+    (folder / "setting/.#mine.yaml").symlink_to("somebody@somewhere.1:2")
+    (folder / "setting/mine.yaml").write_text((conf_dir() / "setting/smoke.yaml").read_text())
+    words = ["task=listops", "model=local", "setting=mine"]
+    assert compose(words, config_dirs=[folder]).names["setting"] == "mine"
+
+
+def test_a_folder_of_a_user_who_is_not_there_is_a_clear_line() -> None:
+    with pytest.raises(UserError, match="~nobody-of-that-name/x: there is no such user"):
+        composed("results_dir=~nobody-of-that-name/x")
 
 
 def test_a_task_without_a_model() -> None:

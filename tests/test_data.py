@@ -19,6 +19,8 @@ from lra_bench.data import (
     majority_baseline,
 )
 from lra_bench.errors import UserError
+from lra_bench.heads import count
+from lra_bench.metrics import metrics_of
 from lra_bench.types import IGNORED, Batch, Example, TaskSpec, lengths_of
 
 SPEC = TaskSpec("made up", vocab_size=256, max_length=50, num_classes=4)
@@ -375,6 +377,48 @@ def test_tokens_and_lengths_that_break_the_promise_are_refused() -> None:
         Loader([example([1] * 5)], spec, **options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="an input without tokens"):
         Loader([example([])], spec, **options)  # type: ignore[arg-type]
+
+
+class Short(list[Example]):
+    """Examples that tell fewer lengths than they are, or too small ones."""
+
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([1])
+
+
+def test_what_examples_tell_of_themselves_is_checked() -> None:
+    options = {"batch_size": 1, "bucketing": False, "device": CPU}
+    with pytest.raises(UserError, match="the lengths of 1 examples, and has 2"):
+        Loader(Short([example([1]), example([2])]), SPEC, **options)  # type: ignore[arg-type]
+    loader = Loader(Short([example([1] * 60)]), SPEC, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="an input of 60 tokens, its spec says at most 50"):
+        list(loader.evaluation())
+    with pytest.raises(UserError, match="token ids must be whole numbers, not float64"):
+        collate([Example((np.array([7.5]),), 0)])
+    with pytest.raises(UserError, match="answers must be whole numbers, not float64"):
+        collate([Example((np.arange(3),), np.array([0.5, 2.0]))], target="span")
+
+
+def test_an_answer_beyond_the_cut_asks_nothing_and_is_not_right() -> None:
+    spec = TaskSpec("mine", 9, 50, target="span")
+    rows = [Example((np.arange(1, 6),), np.array(span)) for span in ([IGNORED] * 2, [1, 2])]
+    loader = Loader(rows, spec, batch_size=2, bucketing=False, device=CPU)
+    (batch,) = loader.evaluation()
+    logits = torch.zeros(2, 2, 5)
+    logits[:, 0, 1] = logits[:, 1, 2] = 9.0
+    sums = count(logits, batch, metrics_of(spec), target="span")
+    assert {name: sums[name].item() for name in ("examples", "targets", "correct", "exact")} == {
+        "examples": 2, "targets": 2, "correct": 2, "exact": 1,
+    }  # fmt: skip
+    assert sums["token_f1"] == 1.0
+
+
+def test_a_split_that_asks_nothing_is_refused() -> None:
+    spec = TaskSpec("mine", 9, 50, num_classes=3, target="tokens")
+    silent, asking = positions_of([IGNORED, IGNORED]), positions_of([0, 1])
+    for training, test in ((silent, asking), (asking, silent)):
+        with pytest.raises(UserError, match="task mine has a split that asks nothing"):
+            majority_baseline(training, test, spec)
 
 
 def test_few_lengths_where_few_are_wanted() -> None:

@@ -60,7 +60,7 @@ def test_devices_by_name() -> None:
 
 
 def test_the_description_says_how_many_threads() -> None:
-    assert f"{torch.get_num_threads()} threads" in hardware.describe(torch.device("cpu"))
+    assert f"{torch.get_num_threads()} thread" in hardware.describe(torch.device("cpu"))
 
 
 def test_the_peak_follows_what_is_used() -> None:

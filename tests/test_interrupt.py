@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lra_bench.interrupt import Interrupt, Interrupted
+from lra_bench.interrupt import Interrupt, Interrupted, sigterm_raises
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -22,6 +22,19 @@ def test_signals_are_given_back(number: signal.Signals) -> None:
             interrupt.check()
         assert caught.value.signal_number == number
     assert signal.getsignal(number) == before
+
+
+def test_sigterm_ends_work_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        with sigterm_raises():
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert caught.value.signal_number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_no_error_that_a_sweep_would_go_on_after() -> None:

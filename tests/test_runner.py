@@ -143,6 +143,7 @@ def test_what_does_not_go_together_is_refused_before_data(made_up: Compose) -> N
         (["objective=sar", "objective.topology=dense"], "objective=sar with model="),
         (["trunk.num_heads=3"], "num_heads=3 does not divide"),
         (["model.mixer.block_size=0"], "block_size=0"),
+        (["tracker=none", "num_threads=99999999"], "num_threads=99999999 must be at most 1024"),
         (["train.compile=true", "device=cpu"], r"train\.compile=true gains nothing on a CPU"),
         (["train.learning_rate=1e-3", "device=cuda:99"], "device=cuda:99: PyTorch sees"),
     ):

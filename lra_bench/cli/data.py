@@ -131,13 +131,15 @@ def _names_a_task(words: Sequence[str]) -> bool:
 def _prepare(parsed: argparse.Namespace) -> int:
     from lra_bench.console import ConsoleTracker, count, duration, in_bytes
     from lra_bench.files import size_of
+    from lra_bench.interrupt import sigterm_raises
     from lra_bench.types import SPLITS
 
     make_importable(parsed.config_dir)
     task = _task_of(parsed.words, parsed.config_dir)
     console = ConsoleTracker()
     was_ready, started = task.is_prepared(), time.monotonic()
-    task.prepare(console.progress)
+    with sigterm_raises():
+        task.prepare(console.progress)
     taken = duration(time.monotonic() - started)
     console.message("already prepared" if was_ready else f"prepared in {taken}")
     info = _warned(task.info())
@@ -184,7 +186,7 @@ def _verify(parsed: argparse.Namespace) -> int:
     ]
     if not prepared and not problems:
         print(
-            f"no task is prepared in {entries[0].cache_dir}; "
+            f"no task is prepared with these options in {entries[0].cache_dir}; "
             f"lra-bench data prepare task=NAME does it"
         )
         return 0

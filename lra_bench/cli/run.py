@@ -156,6 +156,7 @@ def _sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     words = sweep.spelt_out(words, config_dirs=config_dirs)
     if not sweep.chooses_itself(words):
         requests = sweep.expand(words, config_dirs=config_dirs)
+        _check(requests)
         print(count(len(requests), "run"), file=sys.stderr)
     try:
         sweep.launch(words, partial(_one_of_a_sweep, config_dirs), config_dirs=config_dirs)
@@ -163,6 +164,23 @@ def _sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
         print("some runs of the sweep failed", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _check(requests: Sequence[Request]) -> None:
+    """Find a class that cannot be had, or an option that it does not take, before a run starts.
+
+    Raises:
+        UserError: There is one.
+    """
+    from lra_bench.build import build_task, check_options
+
+    seen = set()
+    for request in requests:
+        choice = repr((request.sections["task"], request.sections["model"]))
+        if choice not in seen:
+            seen.add(choice)
+            build_task(request)
+            check_options(request.config.model, "model", {"spec"})
 
 
 def _one_of_a_sweep(config_dirs: Sequence[Path], words: Sequence[str]) -> float:

@@ -41,6 +41,10 @@ def publish(results_dirs: Sequence[Path], out: Path, *, board: Board | None = No
     for path, why in collection.skipped.items():
         print(f"skipped {path}: it {why}", file=sys.stderr)
     tables = tabulate(collection.records, read_board() if board is None else board)
+    for setting, number in sorted(tables.left_out.items()):
+        print(
+            f"left out {number} of setting {setting}, whose numbers mean nothing", file=sys.stderr
+        )
     for complaint in tables.complaints:
         print(f"refused {complaint}", file=sys.stderr)
     text = render.markdown(tables)

@@ -34,12 +34,14 @@ class Tables:
         barred: One row a setting and average that is not possible although its tasks are there:
             ``setting``, ``average``, ``titles``, which cannot be averaged.
         complaints: A line each cell that was refused.
+        left_out: Number of records of settings that are never shown, by setting.
     """
 
     cells: pd.DataFrame
     averages: pd.DataFrame
     barred: pd.DataFrame
     complaints: list[str]
+    left_out: Mapping[str, int]
 
 
 def tabulate(records: Sequence[RunRecord], board: Board) -> Tables:
@@ -49,7 +51,8 @@ def tabulate(records: Sequence[RunRecord], board: Board) -> Tables:
     )
     cells = _cells_frame(runs_frame(sound, board), remarks)
     averages, barred = _averages(cells, board)
-    return Tables(cells, averages, barred, complaints)
+    left_out = Counter(record.setting for record in records if record.setting in board.left_out)
+    return Tables(cells, averages, barred, complaints, left_out)
 
 
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:

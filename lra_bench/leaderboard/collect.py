@@ -64,6 +64,8 @@ def collect(results_dirs: Iterable[Path]) -> Collection:
     for folder in results_dirs:
         for path in sorted((folder / "runs").rglob("*")):
             if path.is_dir():
+                if path.is_symlink():
+                    skipped[path] = "is a link to a folder, and those are not followed"
                 continue
             if path.suffix != ".json" or path.name.startswith("."):
                 skipped[path] = "is not a run record: its name does not end in .json"
