@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,11 @@ import made_up_tasks
 # The tests must not find what the person who runs them has prepared.
 for name in ("LRA_BENCH_CACHE", "WANDB_MODE", "WANDB_API_KEY"):
     os.environ.pop(name, None)
+
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and processes hand
+# that on: the tests of Ctrl-C need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Compose = Callable[..., Request]
 
