@@ -127,7 +127,7 @@ def test_prepare_warns_on_stderr(outside: list[str], capsys: Said) -> None:
 
 def test_verify_goes_through_all_that_is_prepared(outside: list[str], capsys: Said) -> None:
     assert main(["data", "verify", "setting=smoke", *outside]) == 0
-    assert "no task is prepared in" in capsys.readouterr().out
+    assert "no task is prepared with these options in" in capsys.readouterr().out
     for task in ("full", "listops"):
         assert main(["data", "prepare", f"task={task}", "setting=smoke", *outside]) == 0
     capsys.readouterr()

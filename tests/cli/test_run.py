@@ -139,7 +139,7 @@ def test_what_changes_no_number_changes_no_identity(words: Cli) -> None:
         (["model=["], "cannot read"),
         (["--nonsense"], "--nonsense"),
         (["--config-dir", "nowhere"], "nowhere is not a folder"),
-        (["objective=sar", "model=transformer"], "use model=ernie_sparse"),
+        (["objective=sar", "model=transformer"], "like model=ernie_sparse"),
         (["objective=sar", "objective.topology=sideways"], "choose from shifted"),
         (["task.source=official", "data_dir=nowhere"], "basic_train.tsv"),
         (["-m", "seed=0,1", "train.num_steps=x"], "train.num_steps=x"),
@@ -313,13 +313,17 @@ def test_a_full_disk_costs_the_checkpoint_alone(
 def test_a_record_that_cannot_be_written_is_a_failed_run(
     words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/runs").write_text("in the way")
-    assert main(words) == 1
+    assert main([*words, f"results_dir={tmp_path / 'elsewhere'}"]) == 0
+    (written,) = (tmp_path / "elsewhere").rglob("runs/**/*.json")
+    in_the_way = tmp_path / "results" / written.relative_to(tmp_path / "elsewhere")
+    in_the_way.mkdir(parents=True)
+    # Seen before anything is done; and where that was not to be looked at, at the end.
+    assert main(words) == 2
+    assert main([*words, "force=true"]) == 1
     assert "Traceback" not in capsys.readouterr().err
-    (tmp_path / "results/runs").unlink()
+    in_the_way.rmdir()
     # What was trained is not lost.
-    assert main(words) == 0
+    assert main([*words, "force=true"]) == 0
     assert "going on after step 6 of 6" in capsys.readouterr().err
     (record,) = records_in(tmp_path)
     assert record.status == "completed"
