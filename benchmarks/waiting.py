@@ -12,6 +12,7 @@ The busy process computes on one thread.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import statistics
 import subprocess
@@ -26,8 +27,9 @@ BUSY = "while True: sum(range(100_000))"
 
 def child(model: str, length: int, policy: str, repeats: int) -> None:
     """Print the median time of a training step [seconds]."""
-    if policy == "default":
-        import torch
+    # Which is loaded first decides, and nothing but this order.
+    for name in ("torch", "lra_bench") if policy == "default" else ("lra_bench", "torch"):
+        importlib.import_module(name)
     import torch
     from train_step import make_step
 
