@@ -29,7 +29,9 @@ def linear_attention(
     Returns:
         (B, H, L, K).
     """
-    query, key = (F.elu(rows).add_(1.0) for rows in (query, key))
+    # The products below would copy strided rows anyway; and in a compiled graph the gradient of elu
+    # has other strides than were foreseen.
+    query, key = (F.elu(rows.contiguous()).add_(1.0) for rows in (query, key))
     # What is added to the sum of the weights is the released code's.
     return feature_attention(query, key, value, mask_BL, epsilon=1e-6)
 
