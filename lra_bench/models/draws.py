@@ -1,8 +1,12 @@
-"""Random numbers of a module's own, apart from those that initialize and drop out."""
+"""Random numbers of a module's own, apart from those that initialize and drop out; and replaying.
+
+What was drawn in one call of a module can be drawn once more, to compute the same again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,9 +54,13 @@ class Drawn(nn.Module):
         self.seed = _own_seed()
         self.num_calls = 0
         self.drawn = nn.Buffer(draw(_generator(self.seed)))
+        # What `Replay` has returned instead; a tuple, which is no buffer.
+        self.replayed: tuple[Tensor, ...] = ()
 
     def forward(self) -> Tensor:
         """Return the tensor."""
+        if self.replayed:
+            return self.replayed[0]
         if self.training and self.every:
             return _called(self)
         return self.drawn
@@ -80,3 +88,48 @@ def _called(drawn: Drawn) -> Tensor:
         drawn.drawn = nn.Buffer(fresh.to(drawn.drawn))
     drawn.num_calls += 1
     return drawn.drawn
+
+
+class Replay:
+    """What a module draws at random in one call, to be drawn once more.
+
+    Made right before the call that is to be repeated: it notes where the random numbers of PyTorch
+    stand. `noted` is called right after it.
+
+    Args:
+        module: What is called; its modules `Drawn` are replayed, too.
+        device: Where it draws.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.device = device
+        self.state: Tensor | None = None
+        self.state_there: Tensor | None = None
+        self.parts = [part for part in module.modules() if isinstance(part, Drawn)]
+        self.drawn: list[Tensor] = []
+        # Evaluation draws nothing.
+        if module.training:
+            self.state = torch.get_rng_state()
+            if device.type == "cuda":
+                self.state_there = torch.cuda.get_rng_state(device)
+
+    def noted(self) -> Replay:
+        """Note what the modules `Drawn` have just returned, and return this object."""
+        self.drawn = [part.drawn for part in self.parts]
+        return self
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Draw the same inside; outside, nobody notices."""
+        with torch.random.fork_rng([self.device] if self.state_there is not None else []):
+            if self.state is not None:
+                torch.set_rng_state(self.state)
+            if self.state_there is not None:
+                torch.cuda.set_rng_state(self.state_there, self.device)
+            for part, tensor in zip(self.parts, self.drawn, strict=True):
+                part.replayed = (tensor,)
+            try:
+                yield
+            finally:
+                for part in self.parts:
+                    part.replayed = ()

@@ -60,8 +60,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position: (..., D) to (..., D)."""
+        return x + self.branch(x)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Return what is added to each position, (..., D)."""
         hidden = self.dropout(F.gelu(self.up(self.norm(x)), approximate="tanh"))
-        return x + self.dropout(self.down(hidden))
+        added: Tensor = self.dropout(self.down(hidden))
+        return added
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from lra_bench.models.attention import HIDDEN, merge_heads, split_heads
 from lra_bench.models.draws import Drawn
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, Mixer, MixerFactory, SequenceEncoder
+from lra_bench.models.reversible import ReversibleEncoder
+from lra_bench.models.trunk import TransformerEncoder
 
 # Subtracted from the score of a position for itself, so that it looks at itself only where there
 # is nothing else: far more than scores differ, far less than `HIDDEN`.
@@ -167,8 +169,8 @@ class LshAttention(Mixer):
 
     Source: arXiv 2001.04451, section 2 (shared queries and keys, hashing by random rotations;
     equations 4 to 6 for buckets, chunks and rounds) and appendix A (a pair that meets in several
-    rounds counts once; a position looks at itself only if it meets nobody else). The layers are
-    not reversible. The first chunk has none before it. The number of buckets depends on the
+    rounds counts once; a position looks at itself only if it meets nobody else). Reversible layers:
+    `reformer_encoder`. The first chunk has none before it. The number of buckets depends on the
     longest sequence and not on the batch. The released code of arXiv 2011.04006 mixes up heads and
     positions, has no projection of what comes out, multiplies scores by the root of the width,
     always cuts ten chunks, sees other buckets and padding, and never draws another hash.
@@ -225,3 +227,23 @@ class LshAttention(Mixer):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def reformer_encoder(
+    spec: EncoderSpec, *, mixer: MixerFactory, reversible: bool = False
+) -> SequenceEncoder:
+    """Make the encoder around the attention.
+
+    Args:
+        spec: Sizes.
+        mixer: Makes the attention of one layer.
+        reversible: Two streams whose layers are computed again in the backward pass instead of
+            being kept (`lra_bench.models.reversible.ReversibleEncoder`); otherwise the trunk of
+            all other models.
+
+    Source: arXiv 2001.04451, section 3 (reversible) or the released code of arXiv 2011.04006,
+    which has the Reformer's attention alone.
+    """
+    if reversible:
+        return ReversibleEncoder(spec, mixer=mixer)
+    return TransformerEncoder(spec, mixer=mixer)

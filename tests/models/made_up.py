@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lra_bench.heads import TaskModel, encoder_spec, make_model
@@ -195,3 +196,31 @@ def largest_tensor(encoder: SequenceEncoder, length: int) -> int:
     with seen:
         encoder(torch.ones(1, length, dtype=torch.int64), mask).sum().backward()
     return seen.largest
+
+
+class _Peak(TorchDispatchMode):
+    """Remembers how many bytes were alive at once of what operations returned."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for item in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(item, Tensor):
+                storage = item.untyped_storage()
+                reference = StorageWeakRef(storage)
+                self.alive[reference.cdata] = (reference, storage.nbytes())
+        self.alive = {key: one for key, one in self.alive.items() if not one[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return result
+
+
+def peak_bytes(encoder: SequenceEncoder, length: int) -> int:
+    """Return what is alive at once in a training step over a sequence, at its peak [bytes]."""
+    seen = _Peak()
+    with seen:
+        encoder(torch.ones(1, length, dtype=torch.int64)).sum().backward()
+    return seen.peak

@@ -41,17 +41,20 @@ BLOCKS = {
     "skyformer": ["model.mixer.num_landmarks=8"],
     "sparse": ["model.mixer.stride=4", "model.mixer.num_summaries=2"],
 }
+# With options that make another encoder of it.
+VARIANTS = ["reformer model.reversible=true"]
 
 
 def test_every_model_is_covered() -> None:
     assert {"transformer", "local", "ernie_sparse"} <= set(MODELS)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[*MODELS, *VARIANTS])
 def built(request: pytest.FixtureRequest) -> SequenceEncoder:
     """Return each model in turn; all tests of a model run on the same one."""
-    words = [f"model={request.param}", "task=listops", "setting=smoke"]
-    asked = compose([*words, *BLOCKS.get(request.param, ())])
+    name, *changes = request.param.split()
+    words = [f"model={name}", "task=listops", "setting=smoke"]
+    asked = compose([*words, *changes, *BLOCKS.get(name, ())])
     torch.manual_seed(0)
     encoder = build(asked.config.model, "model", spec=make_spec())
     assert isinstance(encoder, SequenceEncoder)

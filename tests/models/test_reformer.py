@@ -10,7 +10,9 @@ from oracles import attention as dense
 from oracles import reformer as oracles
 from torch import Tensor
 
-from lra_bench.models.reformer import LshAttention, reformer_attention
+from lra_bench.models.reformer import LshAttention, reformer_attention, reformer_encoder
+from lra_bench.models.reversible import ReversibleEncoder
+from lra_bench.models.trunk import TransformerEncoder
 from models.made_up import assert_same, make_spec, padded, some_heads
 
 
@@ -137,3 +139,11 @@ class TestTheDraw:
 def test_wrong_options_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         mixer_of(**wrong)
+
+
+def test_the_layers_are_reversible_if_asked() -> None:
+    plain = reformer_encoder(make_spec(), mixer=LshAttention)
+    assert isinstance(plain, TransformerEncoder)
+    encoder = reformer_encoder(make_spec(), mixer=LshAttention, reversible=True)
+    assert isinstance(encoder, ReversibleEncoder)
+    assert encoder.width == 2 * plain.width
