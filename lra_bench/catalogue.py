@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lra_bench import paths
+from lra_bench.about import file_of, first_sentence
 from lra_bench.build import build_task
 from lra_bench.compose import compose_task
 from lra_bench.console import Align, Screen, in_bytes, table
@@ -196,7 +197,7 @@ def choices(group: str, screen: Screen, *, config_dirs: Sequence[Path] = ()) -> 
     else:
         about = dict.fromkeys(options(group, config_dirs=config_dirs), "")
     rows = [
-        (name, " ".join(filter(None, (first_sentence(_file_of(group, name, config_dirs)), more))))
+        (name, " ".join(filter(None, (first_sentence(file_of(group, name, config_dirs)), more))))
         for name, more in about.items()
     ]
     return table(rows, screen, indent=2)
@@ -212,23 +213,3 @@ def _about(entry: Entry) -> str:
     return (
         f"Up to {_longest(spec)} tokens, {asked}, majority baseline {_majority(spec, 'unknown')}."
     )
-
-
-def _file_of(group: str, name: str, config_dirs: Sequence[Path]) -> Path:
-    folders = (paths.conf_dir(), *config_dirs)
-    return next(
-        path for folder in reversed(folders) if (path := folder / group / f"{name}.yaml").exists()
-    )
-
-
-def first_sentence(path: Path) -> str:
-    """Return the first sentence that a configuration file says about itself."""
-    comment = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if "@package" not in line:
-            comment.append(line.lstrip("# "))
-    text = " ".join(comment)
-    first = text.split(". ")[0]
-    return first if not first or first[-1] in ".?!" else f"{first}."

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lra_bench import paths
+from lra_bench.about import first_sentence
 from lra_bench.catalogue import (
     Entry,
     Summary,
     choices,
-    first_sentence,
     summarize,
     table_of,
     tasks_of,
@@ -163,14 +163,3 @@ def test_tasks_are_listed_with_what_is_asked(outside: Path) -> None:
     }
     assert "Up to 2,000 tokens, 10 classes, majority baseline 16.8%." in lines["listops"]
     assert "Gone. Broken: task: cannot import nowhere.Lost" in lines["lost"]
-
-
-def test_the_first_sentence_is_what_a_file_says_of_itself(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    for text, sentence in (
-        ("# @package _global_\n# Short. And more\n# of it.\na: 1\n", "Short."),
-        ("# Over two\n# lines\na: 1\n", "Over two lines."),
-        ("a: 1\n# Too late.\n", ""),
-    ):
-        path.write_text(text)
-        assert first_sentence(path) == sentence
