@@ -24,7 +24,8 @@ def own_generator() -> torch.Generator:
 
 
 def _own_seed() -> int:
-    return int(torch.randint(2**62, ()))
+    # On the CPU even where a model is only counted, on a device without numbers.
+    return int(torch.randint(2**62, (), device="cpu"))
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -49,6 +49,8 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench r", ["run"]),
         ("lra-bench data v", ["verify"]),
         ("lra-bench ls mod", ["models"]),
+        ("lra-bench ls models se", ["setting=", "seed="]),
+        ("lra-bench ls models setting=small task=te", ["task=text"]),
         (
             "lra-bench run task=",
             [f"task={name}" for name in options("task")],
