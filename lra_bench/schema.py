@@ -218,6 +218,7 @@ _KINDS = {
     "list": "a list",
     "tuple": "a list",
     "model": "a section",
+    "callable": "a section with a _target_",
 }
 
 

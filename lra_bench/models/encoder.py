@@ -46,8 +46,16 @@ class EncoderSpec(TrunkConfig):
             raise PydanticCustomError(
                 "heads",
                 "num_heads={num_heads} does not divide the attention width qkv_width={qkv_width}; "
-                "choose a number of heads that does",
-                {"num_heads": self.num_heads, "qkv_width": self.qkv_width},
+                "choose a number of heads that does: {fitting}",
+                {
+                    "num_heads": self.num_heads,
+                    "qkv_width": self.qkv_width,
+                    "fitting": ", ".join(
+                        str(number)
+                        for number in range(1, self.qkv_width + 1)
+                        if self.qkv_width % number == 0
+                    ),
+                },
             )
         return self
 

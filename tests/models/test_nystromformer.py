@@ -99,6 +99,7 @@ def test_what_stands_in_padding_may_be_anything() -> None:
     [
         ({"num_landmarks": 0}, "num_landmarks=0 must be at least 1"),
         ({"num_iterations": -1}, "num_iterations=-1 at least 0"),
+        ({"num_iterations": 17}, "num_iterations=17 at least 0 and at most 16"),
         ({"kernel_size": 4}, "kernel_size=4 must be odd"),
     ],
 )
