@@ -125,3 +125,26 @@ def test_no_terminal_is_too_narrow(width: int, counted: bool) -> None:
 def test_a_pipe_gets_a_line_a_model() -> None:
     text = table_of([MADE_UP, *models_of()], Screen(40))
     assert len(text.splitlines()) == 2 + len(MODELS)
+
+
+def row_of(model: Model) -> str:
+    """Return the row of a model as docs/models.md has it."""
+    facts = model.facts
+    number = facts["paper"].removeprefix("arXiv ")
+    topologies = ", ".join(f"`{name}`" for name in facts.get("topologies", "").split(", ") if name)
+    cells = [f"`{model.name}`", facts["family"], facts["year"]]
+    cells += [f"[{number}](https://arxiv.org/abs/{number})", facts["cost"], facts["length"]]
+    return f"| {' | '.join([*cells, facts['causal'], topologies or '-'])} |"
+
+
+def test_the_page_for_choosing_says_the_same() -> None:
+    """Its table, row by row, and a word about each model below the heading of its family."""
+    page = (paths.conf_dir().parent / "docs/models.md").read_text(encoding="utf-8")
+    models = models_of()
+    assert [line for line in page.splitlines() if line.startswith("| `")] == list(
+        map(row_of, models)
+    )
+    sections = {part.split("\n")[0].lower(): part for part in page.split("\n## ")[1:]}
+    for model in models:
+        assert f"`{model.name}`" in sections[model.facts["family"].lower()], model.name
+    assert set(sections) == {model.facts["family"].lower() for model in models}

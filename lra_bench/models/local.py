@@ -78,7 +78,8 @@ class LocalAttention(Mixer):
 
     Topology ``shifted``, of contiguous blocks: the grid moved by half a block.
 
-    Source: arXiv 2011.04006, "local attention", block size of the released code. In its strided
+    Source: arXiv 2011.04006, section 3.1 (the local baseline; it is no method of its own), block
+    size of the released code. In its strided
     form the code also appended a whole block where the length was a multiple already and let
     appended positions be seen; ``strided`` appends it too, but padding is never seen here.
     """

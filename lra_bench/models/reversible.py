@@ -41,12 +41,11 @@ class ReversibleEncoder(SequenceEncoder):
         feed_forward: Makes the part after the mixer; what it adds is its ``branch``.
         recompute: Keep nothing and compute again; false keeps everything: the same numbers, faster.
 
-    The states have twice the width of the trunk: both streams.
-
     Source: arXiv 2001.04451, section 3, equations 7 to 9, after arXiv 1707.04585; norms are inside
     the branches, as there. The paper does not say how the streams begin and end; in the released
-    code (Reformer of google/trax) both begin with the embedding, and they are concatenated before
-    the last norm, as here. The feed-forward part is not cut into chunks of positions.
+    code (google/trax, models/reformer) both begin with the embedding, and an encoder goes on with
+    the norm of their mean, as here; a language model has both side by side. The feed-forward part
+    is not cut into chunks of positions.
     """
 
     def __init__(
@@ -58,13 +57,13 @@ class ReversibleEncoder(SequenceEncoder):
         recompute: bool = True,
     ) -> None:
         super().__init__()
-        self.width = 2 * spec.width
+        self.width = spec.width
         self.recompute = recompute
         self.embedding = Embedding(spec)
         self.layers = nn.ModuleList(
             _Layer(spec, mixer, feed_forward) for _ in range(spec.num_layers)
         )
-        self.norm = nn.LayerNorm(self.width, eps=1e-6)
+        self.norm = layer_norm(spec)
         named = [name for layer in self._layers() for name in layer.mixed.mixer.topologies]
         self.topologies = tuple(dict.fromkeys(named))
 
@@ -76,8 +75,8 @@ class ReversibleEncoder(SequenceEncoder):
         x_BLD = self.embedding(tokens_BL)
         # Kept wide: what is added must be there again when it is subtracted.
         x_BLD = x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32))
-        streams = _streams_of(x_BLD, self._layers(), mask_BL, topology, self.recompute)
-        states_BLD: Tensor = self.norm(streams)
+        mean_BLD = _through(self._layers(), x_BLD, mask_BL, topology, self.recompute)
+        states_BLD: Tensor = self.norm(mean_BLD)
         return states_BLD
 
     def _layers(self) -> list[_Layer]:
@@ -119,14 +118,14 @@ class _Mixed(nn.Module):
 
 # Compiled, the backward pass could not build the small graphs that it needs.
 @uncompiled
-def _streams_of(
-    x_BLD: Tensor,
+def _through(
     layers: Sequence[_Layer],
+    x_BLD: Tensor,
     mask_BL: Tensor | None,
     topology: str | None,
     recompute: bool,
 ) -> Tensor:
-    """Return both streams behind all layers side by side, (B, L, 2 * D)."""
+    """Return the mean of both streams behind all layers, (B, L, D)."""
     branches: list[_Branch] = []
     for layer in layers:
         branches += [
@@ -135,13 +134,13 @@ def _streams_of(
         ]
     if recompute and torch.is_grad_enabled():
         parameters = [each for branch in branches for each in branch.parameters]
-        streams: Tensor = _Reversible.apply(x_BLD, branches, *parameters)  # type: ignore[no-untyped-call]
-        return streams
+        mean_BLD: Tensor = _Reversible.apply(x_BLD, branches, *parameters)  # type: ignore[no-untyped-call]
+        return mean_BLD
     changed, read = x_BLD, x_BLD
     for branch in branches:
         # The next one reads what this one has changed.
         changed, read = read, changed + branch(read)
-    return torch.cat((changed, read), dim=-1)
+    return (changed + read) / 2
 
 
 class _Branch:
@@ -206,13 +205,13 @@ class _Reversible(torch.autograd.Function):
         device = x_BLD.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.save_for_backward(changed, read)
-        return torch.cat((changed, read), dim=-1)
+        return (changed + read) / 2
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         changed, read = ctx.saved_tensors
-        grad_changed, grad_read = grads[0].chunk(2, dim=-1)
+        grad_changed = grad_read = grads[0] / 2
         parameters: list[list[Tensor | None]] = []
         # Without its cache, which would hold a copy of every matrix until the end.
         device, dtype, enabled = ctx.autocast

@@ -40,7 +40,8 @@ def dense_attention(
 class DenseAttention(Mixer):
     """Softmax attention over the whole sequence.
 
-    Source: arXiv 1706.03762, without biases as in the released code of arXiv 2011.04006.
+    Source: arXiv 1706.03762, section 3.2 (equation 1, and the heads of section 3.2.2), without
+    biases as in the released code of arXiv 2011.04006.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:

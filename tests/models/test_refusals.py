@@ -26,7 +26,7 @@ from models.made_up import MAX_LENGTH, make_spec
 MODELS = options("model")
 
 
-def node_of(name: str) -> dict[str, Any]:
+def node_of(name: str) -> Mapping[str, Any]:
     return compose([f"model={name}", "task=listops", "setting=smoke"]).config.model
 
 
