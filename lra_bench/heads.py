@@ -230,6 +230,7 @@ def encoder_spec(trunk: TrunkConfig, task: TaskSpec, head: HeadConfig) -> Encode
             vocab_size=task.vocab_size + has_cls,
             max_length=task.max_length + has_cls,
             has_cls=has_cls,
+            reads_first=task.target == "class" and head.pooling in ("cls", "first"),
         )
     except ValidationError as error:
         problems = [problem["msg"] for problem in error.errors() if problem["type"] == "heads"]

@@ -33,6 +33,8 @@ class EncoderSpec(TrunkConfig):
     """Longest sequence [tokens]."""
     has_cls: bool = False
     """The last vocabulary row is a class token that starts at zero."""
+    reads_first: bool = False
+    """The answer is read from the state of the first position alone."""
     dropout: Probability = 0.0
     """See `lra_bench.schema.TrunkConfig`."""
     attention_dropout: Probability = 0.0

@@ -56,13 +56,14 @@ def draw_log_steps(number: int, min_step: float, max_step: float) -> nn.Paramete
 
 
 def refuse_blind_class_token(spec: EncoderSpec, bidirectional: bool) -> None:
-    """Refuse to gather at a class token in front what only the past can reach.
+    """Refuse to read an answer in front that only the past reaches, at the class or first token.
 
     Raises:
-        ValueError: The model is causal and there is such a token.
+        ValueError: The model is causal and the answer is read there.
     """
-    if spec.has_cls and not bidirectional:
+    if (spec.has_cls or spec.reads_first) and not bidirectional:
+        token = "class token, which comes first," if spec.has_cls else "first token"
         raise ValueError(
-            "bidirectional=false lets the class token, which comes first, see nothing else; "
+            f"bidirectional=false lets the {token} see nothing else, and the answer is read there; "
             "choose bidirectional=true or head.pooling=mean"
         )

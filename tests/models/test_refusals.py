@@ -15,10 +15,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lra_bench.build import build
+from lra_bench.build import build, build_task
 from lra_bench.cli import main
 from lra_bench.compose import compose
 from lra_bench.errors import UserError
+from lra_bench.runner import assemble
 from lra_bench.schema import explain
 from lra_bench.words import options
 from models.made_up import MAX_LENGTH, make_spec
@@ -40,14 +41,14 @@ def numbers_of(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def changed(node: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    node = copy.deepcopy(dict(node))
-    inner: Any = node
+    copied = copy.deepcopy(dict(node))
+    inner: Any = copied
     *sections, name = key.split(".")
     for section in sections:
         inner = inner[section]
     assert name in inner
     inner[name] = value
-    return node
+    return copied
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -163,3 +164,19 @@ def test_it_is_refused_before_data_are_read(
         assert re.search(says, said)
         assert len(said.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["s4d", "s5", "mamba"])
+@pytest.mark.parametrize(("pooling", "token"), [("cls", "class token"), ("first", "first token")])
+def test_no_answer_is_read_where_a_causal_model_has_seen_nothing(
+    name: str, pooling: str, token: str
+) -> None:
+    words = [f"model={name}", "task=listops", "setting=smoke", f"head.pooling={pooling}"]
+    for change, refused in (("true", False), ("false", True)):
+        asked = compose([*words, f"model.mixer.bidirectional={change}"])
+        spec = build_task(asked).spec
+        if refused:
+            with pytest.raises(UserError, match=f"bidirectional=false lets the {token}.*mean"):
+                assemble(asked.config, spec)
+        else:
+            assemble(asked.config, spec)
