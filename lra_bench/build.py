@@ -148,6 +148,11 @@ def check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> Non
         if isinstance(value, Mapping) and "_target_" in value:
             # A nested node is called by what holds it, with arguments that only that knows.
             check_options(value, f"{name}.{key}", {"spec"})
+            if _needs_spec(value, f"{name}.{key}") and not value.get("_partial_"):
+                raise UserError(
+                    f"{name}.{key}: {value['_target_']} is made for each layer, with sizes that "
+                    "are not known yet; add `_partial_: true` beside its _target_"
+                )
         elif key in hints:
             _check_type(value, hints[key], f"{name}.{key}")
     missing = [
@@ -160,6 +165,11 @@ def check_options(node: Mapping[str, Any], name: str, provided: set[str]) -> Non
     ]
     if missing and not node.get("_partial_"):
         raise UserError(f"{name}: {node['_target_']} also needs {', '.join(missing)}")
+
+
+def _needs_spec(node: Mapping[str, Any], name: str) -> bool:
+    spec = _parameters(node, name).get("spec")
+    return spec is not None and spec.default is spec.empty and "spec" not in node
 
 
 def _hints_of(target: Any) -> dict[str, Any]:

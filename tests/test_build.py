@@ -90,6 +90,11 @@ def test_parts_are_checked_and_made_by_the_whole() -> None:
         (node(size=-1), "model: size=-1 must not be negative"),
         (node(sise=1), "model.sise: test_build.Part takes no such option; did you mean size?"),
         (node("Needing"), "model: test_build.Needing also needs needed"),
+        (
+            node("Whole", part=node(size=7)),
+            "model.part: test_build.Part is made for each layer, with sizes that are not known "
+            "yet; add `_partial_: true` beside its _target_",
+        ),
         (node(_partial_=5), "model._partial_=5 is not true or false"),
         ({"_target_": "builtins.dict"}, "builtins.dict is nothing that can be built"),
         ({"_target_": "sys.exit", "size": 1}, "model.size: sys.exit takes no such option"),

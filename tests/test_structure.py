@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -345,54 +343,3 @@ def test_a_setting_that_says_nothing_about_a_task_is_a_clear_line(
     words = ["run", "--config-dir", str(tmp_path), "task=first", "model=local"]
     assert main([*words, "setting=lra2020"]) == 2
     assert "the setting must give one" in capsys.readouterr().err
-
-
-def test_the_wheel_runs_from_an_empty_folder(tmp_path: Path) -> None:
-    """Built, installed in an environment of its own, used where no checkout is near."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
-    done = subprocess.run([*build, str(ROOT)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    home = tmp_path / "environment"
-    venv.create(home, with_pip=False, symlinks=True)
-    inside = next((home / "lib").glob("python3*")) / "site-packages"
-    here = [path for path in sys.path if path.endswith("site-packages")]
-    # The dependencies are borrowed; the package itself must come from the wheel.
-    (inside / "borrowed.pth").write_text("\n".join(here) + "\n")
-    python = home / "bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    pip += ["--no-deps", "--no-index", "--ignore-installed", str(wheel)]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LRA_"))
-    } | {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home/cache")}
-
-    def call(*words: str) -> str:
-        command = [str(home / "bin/lra-bench"), *words]
-        done = subprocess.run(
-            command, cwd=empty, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    where = subprocess.run(
-        [str(python), "-c", "import lra_bench, lra_tasks; print(lra_bench.__file__)"],
-        cwd=empty,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert str(inside) in where
-    assert "listops" in call("ls", "tasks")
-    call("run", "task=listops", "model=ernie_sparse", "setting=smoke")
-    call("run", "-m", "task=listops", "model=local", "setting=smoke", "seed=1,2", "quiet=true")
-    call("leaderboard")
-    records = list((empty / "results/runs").rglob("*.json"))
-    assert len(records) == 3
-    record = json.loads(records[0].read_text())
-    assert record["git_commit"] is None
-    assert record["versions"]["lra_bench"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, MixerFactory, SequenceEncoder
+from lra_bench.models.encoder import EncoderSpec, Mixer, MixerFactory, SequenceEncoder
 from lra_bench.models.layers import Dropout, Embedding, FeedForward, layer_norm
 
 FeedForwardFactory = Callable[[EncoderSpec], nn.Module]
@@ -71,6 +71,9 @@ class _Layer(nn.Module):
         super().__init__()
         self.mixer_norm = layer_norm(spec)
         self.mixer = mixer(spec)
+        if not isinstance(self.mixer, Mixer):
+            kind = type(self.mixer).__name__
+            raise ValueError(f"mixer makes a {kind}, which is no lra_bench.models.encoder.Mixer")
         self.dropout = Dropout(spec.dropout)
         self.feed_forward = nn.Identity() if feed_forward is None else feed_forward(spec)
 

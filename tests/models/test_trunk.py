@@ -142,3 +142,8 @@ def test_a_mixer_without_topologies_has_none() -> None:
     assert encoder.topologies == ()
     with pytest.raises(ValueError, match="unknown topology 'wide'; none is offered"):
         encoder(torch.ones(1, 3, dtype=torch.int64), topology="wide")
+
+
+def test_a_mixer_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a FeedForward, which is no lra_bench.*Mixer"):
+        TransformerEncoder(make_spec(), mixer=FeedForward)  # type: ignore[arg-type]
