@@ -43,7 +43,7 @@ def facts_of(path: Path) -> dict[str, str]:
 def _comment(path: Path) -> list[str]:
     """Return the lines of the comment that a file begins with."""
     comment = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.startswith("#"):
             break
         if "@package" not in line:

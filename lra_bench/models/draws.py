@@ -91,46 +91,83 @@ def _called(drawn: Drawn) -> Tensor:
     return drawn.drawn
 
 
-class Replay:
-    """What a module draws at random in one call, to be drawn once more.
+class Decided(nn.Module):
+    """Whole numbers that a module decides on, such as buckets, which a replay must not decide anew.
 
-    Made right before the call that is to be repeated: it notes where the random numbers of PyTorch
-    stand. `noted` is called right after it.
+    What it decides by has been computed twice then, and may differ in the last digit.
 
     Args:
-        module: What is called; its modules `Drawn` are replayed, too.
+        largest: The largest number.
+    """
+
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.narrow = torch.int16 if largest < 2**15 else torch.int32
+        self.is_noting = False
+        self.noted: list[Tensor] = []
+        # What `Replay` has returned instead; a tuple, which is no buffer.
+        self.replayed: tuple[Tensor, ...] = ()
+
+    def forward(self, decide: Callable[[], Tensor]) -> Tensor:
+        """Return what is decided, or what was."""
+        if self.replayed:
+            return self.replayed[0].long()
+        numbers = decide()
+        if self.is_noting:
+            self.noted = [numbers.to(self.narrow)]
+        return numbers
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class Replay:
+    """What a module draws at random and decides in one call, to have it computed once more.
+
+    Args:
+        module: What is called; its modules `Drawn` and `Decided` are replayed, too.
         device: Where it draws.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.module = module
         self.device = device
         self.state: Tensor | None = None
         self.state_there: Tensor | None = None
-        self.parts = [part for part in module.modules() if isinstance(part, Drawn)]
-        self.drawn: list[Tensor] = []
-        # Evaluation draws nothing.
-        if module.training:
-            self.state = torch.get_rng_state()
-            if device.type == "cuda":
-                self.state_there = torch.cuda.get_rng_state(device)
+        self.values: list[tuple[Drawn | Decided, Tensor]] = []
 
-    def noted(self) -> Replay:
-        """Note what the modules `Drawn` have just returned, and return this object."""
-        self.drawn = [part.drawn for part in self.parts]
-        return self
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note what is drawn and decided in the one call inside."""
+        # Evaluation draws nothing.
+        if self.module.training:
+            self.state = torch.get_rng_state()
+            if self.device.type == "cuda":
+                self.state_there = torch.cuda.get_rng_state(self.device)
+        decided = [part for part in self.module.modules() if isinstance(part, Decided)]
+        for part in decided:
+            part.is_noting = True
+        try:
+            yield
+            self.values = [(part, part.noted.pop()) for part in decided if part.noted]
+        finally:
+            for part in decided:
+                part.is_noting = False
+        drawn = (part for part in self.module.modules() if isinstance(part, Drawn))
+        self.values += [(part, part.drawn) for part in drawn]
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Draw the same inside; outside, nobody notices."""
+        """Draw and decide the same inside; outside, nobody notices."""
         with torch.random.fork_rng([self.device] if self.state_there is not None else []):
             if self.state is not None:
                 torch.set_rng_state(self.state)
             if self.state_there is not None:
                 torch.cuda.set_rng_state(self.state_there, self.device)
-            for part, tensor in zip(self.parts, self.drawn, strict=True):
-                part.replayed = (tensor,)
+            for part, value in self.values:
+                part.replayed = (value,)
             try:
                 yield
             finally:
-                for part in self.parts:
+                for part, _ in self.values:
                     part.replayed = ()

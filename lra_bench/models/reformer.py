@@ -8,6 +8,8 @@ whose padding differs (B or 1).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra_bench.models.attention import HIDDEN, merge_heads, split_heads
-from lra_bench.models.draws import Drawn
+from lra_bench.models.draws import Decided, Drawn
 from lra_bench.models.encoder import EncoderSpec, Mixer, MixerFactory, SequenceEncoder
 from lra_bench.models.reversible import ReversibleEncoder
 from lra_bench.models.trunk import TransformerEncoder
@@ -34,6 +36,7 @@ def reformer_attention(
     rotations_XKR: Tensor,
     chunk_size: int,
     dropout_p: float = 0.0,
+    keep: Callable[[Callable[[], Tensor]], Tensor] | None = None,
 ) -> Tensor:
     """Let every position look at the real ones that share a bucket with it in some round.
 
@@ -48,6 +51,7 @@ def reformer_attention(
         rotations_XKR: Random, of each round; see `LshAttention`.
         chunk_size: Positions a chunk (W).
         dropout_p: Probability on the weights.
+        keep: Is given what computes the buckets, and returns them; None to compute them.
 
     Returns:
         (B, H, L, K).
@@ -59,7 +63,8 @@ def reformer_attention(
     if extra:
         query, key, value = (F.pad(rows, (0, 0, 0, extra)) for rows in (query, key, value))
         mask_BL = F.pad(mask_BL, (0, extra))
-    bucket_BHXL = _buckets(query, mask_BL, rotations_XKR)
+    decide = partial(_buckets, query, mask_BL, rotations_XKR)
+    bucket_BHXL = decide() if keep is None else keep(decide)
     order_BHXL = bucket_BHXL.argsort(dim=-1, stable=True)
     place_BHXL = order_BHXL.argsort(dim=-1)
 
@@ -207,6 +212,8 @@ class LshAttention(Mixer):
         self.rotations = Drawn(
             lambda generator: torch.randn(shape, generator=generator), every=redraw_every
         )
+        # Padding has a bucket of its own, the one after the last.
+        self.buckets = Decided(largest=num_buckets)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""
@@ -221,6 +228,7 @@ class LshAttention(Mixer):
             rotations_XKR=self.rotations(),
             chunk_size=self.chunk_size,
             dropout_p=self.attention_dropout if self.training else 0.0,
+            keep=self.buckets,
         )
         out_BLD: Tensor = self.out(merge_heads(mixed))
         return out_BLD

@@ -30,10 +30,9 @@ class ReversibleEncoder(SequenceEncoder):
     grow with the number of layers, but for parameters and their gradients; a step computes each
     layer twice.
 
-    What was drawn at random (dropout, hashes) is drawn once more. What is recomputed differs from
-    what was computed first by the rounding of a sum; the streams are float32 at least. Where a
-    mixer takes decisions, as hashing does, a position that was undecided to the last digits may
-    be decided otherwise.
+    What was drawn at random (dropout, hashes) is drawn once more, and what was decided (buckets,
+    two bytes a position, head and round) is kept. The rest differs from what was computed first by
+    the rounding of a sum; the streams are float32 at least.
 
     Args:
         spec: Sizes.
@@ -164,10 +163,9 @@ class _Branch:
 
     def noted(self, read: Tensor) -> Tensor:
         """Compute it so that it can be computed once more."""
-        replay = Replay(self.module, read.device)
-        added = self(read)
-        self.replay = replay.noted()
-        return added
+        self.replay = Replay(self.module, read.device)
+        with self.replay.noting():
+            return self(read)
 
     def undone(
         self, changed: Tensor, read: Tensor, grad: Tensor

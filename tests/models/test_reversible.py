@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lra_bench.models.draws import Drawn, Replay
+from lra_bench.models.draws import Decided, Drawn, Replay
 from lra_bench.models.encoder import SequenceEncoder
 from lra_bench.models.local import LocalAttention
 from lra_bench.models.performer import PerformerAttention
@@ -169,21 +169,33 @@ def test_a_replay_gives_back_what_it_took() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.own = Drawn(lambda generator: torch.rand(3, generator=generator), every=1)
+            self.decided = Decided(largest=9)
 
-        def forward(self) -> Tensor:
-            return self.own() + torch.rand(3)
+        def forward(self, x: Tensor) -> Tensor:
+            return self.own() + torch.rand(3) + self.decided(lambda: x.round().long())
 
-    noisy = Noisy()
+    noisy, x = Noisy(), torch.full((3,), 0.499999)
     replay = Replay(noisy, torch.device("cpu"))
-    first = noisy()
-    replay.noted()
-    second, state = noisy(), noisy.state_dict()
+    with replay.noting():
+        first = noisy(x)
+    second, state = noisy(x), noisy.state_dict()
     before = torch.get_rng_state()
     with replay.again():
-        assert torch.equal(noisy(), first)
+        # What has come to be on the other side of a decision is decided as it was.
+        assert torch.equal(noisy(x + 1e-5), first)
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(noisy.state_dict()["own._extra_state"], state["own._extra_state"])
     with pytest.raises(RuntimeError, match="stop"), replay.again():
         raise RuntimeError("stop")
-    assert not torch.equal(noisy(), first)
+    assert not torch.equal(noisy(x), first)
+
+
+@pytest.mark.parametrize("largest", [2**15 - 1, 2**15])
+def test_no_decision_is_too_large_to_keep(largest: int) -> None:
+    decided = Decided(largest)
+    replay = Replay(decided, torch.device("cpu"))
+    with replay.noting():
+        decided(lambda: torch.tensor([largest]))
+    with replay.again():
+        assert decided(lambda: torch.tensor([0])).item() == largest
