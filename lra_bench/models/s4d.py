@@ -7,13 +7,14 @@ S * T >= L.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, KernelPart, Mixer
 from lra_bench.models.layers import Dropout
 from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import (
@@ -163,8 +164,14 @@ class S4D(Mixer):
     (starts of the diagonal). The layer (GELU, gated linear map), the two directions (two C, one A)
     and the range of steps are those of the released code of arXiv 2111.00396. The released code
     gives the diagonal and the steps a learning rate of their own and no weight decay; that is a
-    matter of the optimizer, not of this layer.
+    matter of the optimizer (``train.diagonal_learning_rate`` and its like), not of this layer.
     """
+
+    kernel_parts: Mapping[str, KernelPart] = {
+        "log_step_D": "step",
+        "log_decay_DN": "diagonal",
+        "imag_DN": "diagonal",
+    }
 
     def __init__(
         self,
@@ -193,7 +200,7 @@ class S4D(Mixer):
         self.output_RDN2 = nn.Parameter(output * (0.5 if init == "real" else 0.5**0.5))
         self.skip_D = nn.Parameter(torch.randn(width))
         self.gate = nn.Linear(width, 2 * width)
-        self.dropout = Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout, tied=spec.tied_dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""

@@ -6,13 +6,14 @@ chunk, T chunks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, KernelPart, Mixer
 from lra_bench.models.layers import Dropout
 from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import (
@@ -127,8 +128,16 @@ class S5(Mixer):
     appendix B (start: block-diagonal HiPPO-N). The gate, of GELU(y) by a linear map of itself, is
     the released code's default. Real parts of the diagonal are clipped, which in the release is an
     option; B and C are drawn with a variance of one over the numbers they sum. The released code
-    gives the state space a learning rate of its own; that is a matter of the optimizer.
+    gives the state space a learning rate of its own; that is a matter of the optimizer
+    (``train.diagonal_learning_rate`` and its like).
     """
+
+    kernel_parts: Mapping[str, KernelPart] = {
+        "log_step_P": "step",
+        "real_P": "diagonal",
+        "imag_P": "diagonal",
+        "input_PD2": "input",
+    }
 
     def __init__(
         self,
@@ -159,7 +168,7 @@ class S5(Mixer):
         self.output_RDP2 = nn.Parameter(_real(out @ vectors))
         self.skip_D = nn.Parameter(torch.randn(width))
         self.gate = nn.Linear(width, width)
-        self.dropout = Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout, tied=spec.tied_dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""
