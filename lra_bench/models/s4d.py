@@ -20,6 +20,7 @@ from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import (
     draw_log_steps,
     exp_minus_one,
+    fast_length,
     hippo_normal,
     refuse_blind_class_token,
 )
@@ -114,20 +115,6 @@ def s4d_convolution(
     spectrum = torch.fft.rfft(x_BDL, n=size) * torch.fft.rfft(kernel)
     mixed_BDL: Tensor = torch.fft.irfft(spectrum, n=size)[..., :length]
     return mixed_BDL.mT + x_BLD * skip_D
-
-
-def fast_length(least: int) -> int:
-    """Return the next length that has no prime factor above 5: transforms of such are quick."""
-    best = 1 << (least - 1).bit_length()
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            quotient = -(-least // three)
-            best = min(best, three << (quotient - 1).bit_length())
-            three *= 3
-        five *= 5
-    return best
 
 
 def poles(init: Init, state_size: int) -> Poles:
