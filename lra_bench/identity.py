@@ -28,6 +28,8 @@ CAME_LATER: Mapping[str, Any] = {
     "train.input_learning_rate": None,
     "train.step_learning_rate": None,
     "train.kernel_decay": "all",
+    "model.mixer.activation": "half_glu1",
+    "model.mixer.output_init": "fan_in",
 }
 _ID_LENGTH = 16
 

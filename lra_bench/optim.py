@@ -83,6 +83,8 @@ def make_schedule(
     - ``cosine``: linear from 0 to the base, then half a cosine to 0 at the last step.
     - ``one_cycle``: linear from base / 25 to the base, then linear to base / 250,000, as
       PyTorch's OneCycleLR with linear annealing.
+    - ``linear``: linear from 0 to the base, then linear to 0 at the last step. Released code of
+      arXiv 2209.10655, which begins at 1e-7.
     - ``constant``: linear warm-up, then the base.
 
     Args:
@@ -125,6 +127,10 @@ def make_schedule(
             return low + (base - low) * step / peak_at
         return base + (end - base) * min(1.0, (step - peak_at) / max(1.0, num_steps - 1 - peak_at))
 
+    def linear(step: int) -> float:
+        progress = max(0, step - warmup) / max(1, num_steps - warmup)
+        return base * ramp(step) * max(0.0, 1 - progress)
+
     def constant(step: int) -> float:
         return base * ramp(step)
 
@@ -133,6 +139,7 @@ def make_schedule(
         "cosine": cosine,
         "epoch_cosine": epoch_cosine,
         "one_cycle": one_cycle,
+        "linear": linear,
         "constant": constant,
     }[name]
 

@@ -42,7 +42,11 @@ def test_every_field_says_what_it_is(section: Any) -> None:
         ("train.weight_decay", -0.1, "train.weight_decay=-0.1 must be at least 0"),
         ("train.max_grad_norm", "x", "train.max_grad_norm=x is not a number"),
         ("train.max_grad_norm", 0, "train.max_grad_norm=0 must be greater than 0"),
-        ("train.schedule", "cosin", "is not one of rsqrt, cosine, epoch_cosine, one_cycle, cons"),
+        (
+            "train.schedule",
+            "cosin",
+            "is not one of rsqrt, cosine, epoch_cosine, one_cycle, linear, cons",
+        ),
         ("train.precision", "float16", "is not one of float32, bfloat16"),
         ("trunk.positions", "turned", "is not one of learned, sinusoidal, none, rotary"),
         ("trunk.norm", "group", "is not one of layer, batch, scale"),

@@ -148,7 +148,8 @@ def laplace(x: Tensor) -> Tensor:
     Source: arXiv 2209.10655, section 3.3: the mean is the root of 1 / 2, the deviation that of
     1 / (4 pi), at which value and slope meet those of the squared ReLU.
     """
-    return torch.special.ndtr((x - math.sqrt(0.5)) * math.sqrt(4 * math.pi))
+    value: Tensor = torch.special.ndtr((x - math.sqrt(0.5)) * math.sqrt(4 * math.pi))
+    return value
 
 
 class MegaEncoder(SequenceEncoder):

@@ -89,7 +89,8 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, part: Any) -> Tensor:
-    return x @ part.weight.T + part.bias
+    mapped: Tensor = x @ part.weight.T + part.bias
+    return mapped
 
 
 def encode(encoder: Any, tokens_L: Tensor, bias_of: Callable[[Any, int], Tensor]) -> Tensor:
@@ -142,4 +143,5 @@ def _attend(x_LD: Tensor, part: Any, pre: bool, norm: Any, bias_of: Any) -> Tens
     )[0]
     new = silu(beside + linear(silu(reset) * mixed, part.out))
     gate = sigmoid(update)
-    return norm(gate * new + (1 - gate) * x_LD, part.norm, here=not pre)
+    out_LD: Tensor = norm(gate * new + (1 - gate) * x_LD, part.norm, here=not pre)
+    return out_LD
