@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from made_up_records import CONFIG, DATA_SHA256, make
 
-from lra_bench import identity
+from lra_bench import identity, plain
 from lra_bench.compose import compose
 from lra_bench.record import read
 
@@ -126,6 +126,14 @@ def test_an_option_that_came_later_leaves_identities_alone() -> None:
     # The key counts, not its last word.
     del old["model"]["mixer"]["input"]
     assert identity.request_id(NAMES, {}, old, 0) != first
+
+
+def test_what_came_later_says_nothing_where_nobody_asks_for_it() -> None:
+    sections = compose(["task=listops", "model=s5", "setting=cpu"]).sections
+    composed = dict(plain.leaves(sections))
+    assert {key: composed.get(key, "absent") for key in identity.CAME_LATER} == {
+        **identity.CAME_LATER
+    }
 
 
 SHIPPED = sorted((Path(__file__).parents[1] / "results/runs").rglob("*.json"))

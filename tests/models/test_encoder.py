@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from oracles import rotary
 from torch import Tensor
 
 from lra_bench.build import build_task
@@ -13,10 +14,11 @@ from lra_bench.compose import compose
 from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel
 from lra_bench.models.encoder import Mixer, SequenceEncoder, check_choices
+from lra_bench.models.transformer import DenseAttention
 from lra_bench.models.trunk import TransformerEncoder
 from lra_bench.runner import assemble
 from lra_bench.words import options
-from models.made_up import make_spec
+from models.made_up import LENGTHS, assert_same, make_spec, padded
 from models.test_contract import BLOCKS
 
 # Those whose scores are inner products of single queries and keys.
@@ -36,6 +38,12 @@ def test_rotary_positions_are_taken_or_refused(model: str) -> None:
             assembled(model, *words)
         return
     encoder = assembled(model, *words).eval().encoder
+    tokens, mask = padded()
+    for topology in (None, *encoder.topologies):
+        states = encoder(tokens, mask, topology=topology)
+        for row, length in enumerate(LENGTHS):
+            alone = encoder(tokens[row : row + 1, :length], topology=topology)[0]
+            torch.testing.assert_close(states[row, :length], alone, atol=1e-5, rtol=1e-5)
     tokens = torch.arange(1, 13)[None] % 7 + 1
     states = encoder(tokens)
     # Without positions, attention over all would not tell the order of what it sees.
@@ -57,6 +65,24 @@ def test_rotary_scores_know_distances_only(model: str) -> None:
     for mixer in mixers:
         behind = mixer(x_BLD, mask)[:, 8:]
         torch.testing.assert_close(behind, mixer(x_BLD[:, 8:]))
+
+
+def test_dense_attention_over_turned_rows_is_the_naive_one() -> None:
+    torch.manual_seed(0)
+    mixer = DenseAttention(make_spec(positions="rotary")).double().eval()
+    x_LD = torch.randn(9, 12, dtype=torch.float64)
+
+    def slow(x_LD: Tensor, *_: Tensor) -> Tensor:
+        query, key, value = (x_LD @ mixer.projections.qkv.weight.T).chunk(3, -1)
+        heads = []
+        for features in (slice(0, 4), slice(4, 8)):
+            left, right = (rotary.turned(rows[:, features]) for rows in (query, key))
+            heads.append((left @ right.T / 2).softmax(-1) @ value[:, features])
+        out: Tensor = torch.cat(heads, -1) @ mixer.projections.out.weight.T
+        return out
+
+    weights = list(mixer.parameters())
+    assert_same(lambda x, *_: mixer(x[None])[0], slow, [x_LD.requires_grad_(), *weights])
 
 
 def test_a_head_that_cannot_be_turned_is_refused() -> None:
