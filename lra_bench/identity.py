@@ -28,6 +28,7 @@ CAME_LATER: Mapping[str, Any] = {
     "train.input_learning_rate": None,
     "train.step_learning_rate": None,
     "train.kernel_decay": "all",
+    "model.reversible": False,
     "model.mixer.activation": "half_glu1",
     "model.mixer.output_init": "fan_in",
 }

@@ -129,8 +129,10 @@ def test_an_option_that_came_later_leaves_identities_alone() -> None:
 
 
 def test_what_came_later_says_nothing_where_nobody_asks_for_it() -> None:
-    sections = compose(["task=listops", "model=s5", "setting=cpu"]).sections
-    composed = dict(plain.leaves(sections))
+    composed: dict[str, Any] = {}
+    for model in ("s5", "reformer"):
+        sections = compose(["task=listops", f"model={model}", "setting=cpu"]).sections
+        composed |= dict(plain.leaves(sections))
     assert {key: composed.get(key, "absent") for key in identity.CAME_LATER} == {
         **identity.CAME_LATER
     }
