@@ -14,7 +14,7 @@ from lra_bench import record as records
 from lra_bench.build import as_user_error
 from lra_bench.compose import Request
 from lra_bench.files import reason
-from lra_bench.identity import hash_of, run_id, without_targets
+from lra_bench.identity import config_sha256, run_id
 from lra_bench.interrupt import Interrupt
 from lra_bench.metrics import Evaluation
 from lra_bench.record import RunRecord, Status
@@ -261,7 +261,7 @@ def _record_of(
         data=records.data_of(parts.task.info()),
         data_sha256=fingerprint,
         config=request.sections,
-        config_sha256=hash_of(without_targets(request.sections)),
+        config_sha256=config_sha256(request.sections),
         git_commit=code[0],
         git_dirty=code[1],
         versions=provenance.versions(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,7 @@ from lra_bench.errors import UserError
 from lra_bench.metrics import Metric
 from lra_bench.models.attention import HIDDEN
 from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
-from lra_bench.schema import HeadConfig, Interaction, Pooling, TrunkConfig
+from lra_bench.schema import Activation, HeadConfig, Interaction, Pooling, TrunkConfig
 from lra_bench.types import IGNORED, Batch, Target, TaskSpec
 
 
@@ -49,7 +50,8 @@ class ClassHead(Head):
         width: Width of the states (D).
         num_classes: Number of classes (C).
         num_inputs: Inputs an example (I), 1 or 2.
-        hidden_width: Width of the first hidden layer; the second, for two inputs, has half of it.
+        hidden_widths: Widths of the hidden layers.
+        activation: What stands between layers.
         pooling: ``first``, the state of the first token; ``cls``, that of a class token put in
             front; ``mean`` and ``max`` over real tokens.
         interaction: What the head sees of two inputs: both states, or also their product and
@@ -57,9 +59,6 @@ class ClassHead(Head):
 
     Source: arXiv 2011.04006, released code: hidden layer with ReLU (two layers for two inputs).
     The pair features ``nli`` are in its paper, ``concatenate`` in its code.
-
-    Raises:
-        UserError: The second hidden layer would have no width.
     """
 
     def __init__(
@@ -68,20 +67,18 @@ class ClassHead(Head):
         num_classes: int,
         *,
         num_inputs: int,
-        hidden_width: int,
+        hidden_widths: Sequence[int],
+        activation: Activation = "relu",
         pooling: Pooling,
         interaction: Interaction,
     ) -> None:
         super().__init__()
-        if num_inputs == 2 and hidden_width < 2:
-            raise UserError(f"head.hidden_width={hidden_width} must be at least 2 for two inputs")
         self.pooling = pooling
         self.interaction = interaction
         features = num_inputs * width
         if num_inputs == 2 and interaction == "nli":
             features *= 2
-        hidden = [hidden_width, hidden_width // 2] if num_inputs == 2 else [hidden_width]
-        self.layers = _perceptron(features, *hidden, num_classes)
+        self.layers = _perceptron(features, *hidden_widths, num_classes, activation=activation)
 
     def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
         """See `Head.forward`; logits_BC."""
@@ -114,15 +111,18 @@ class SpanHead(Head):
 
     Args:
         width: Width of the states (D).
-        hidden_width: Width of the hidden layer.
+        hidden_widths: Widths of the hidden layers.
+        activation: What stands between layers.
 
     Source: section 4.2 of arXiv 1810.04805 scores both ends from each state alone; the hidden
     layer is that of `ClassHead`.
     """
 
-    def __init__(self, width: int, *, hidden_width: int) -> None:
+    def __init__(
+        self, width: int, *, hidden_widths: Sequence[int], activation: Activation = "relu"
+    ) -> None:
         super().__init__()
-        self.layers = _perceptron(width, hidden_width, 2)
+        self.layers = _perceptron(width, *hidden_widths, 2, activation=activation)
 
     def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
         """See `Head.forward`; logits (B, 2, L), which choose no padding."""
@@ -142,12 +142,20 @@ class TokensHead(Head):
     Args:
         width: Width of the states (D).
         num_classes: Number of classes (C).
-        hidden_width: Width of the hidden layer.
+        hidden_widths: Widths of the hidden layers.
+        activation: What stands between layers.
     """
 
-    def __init__(self, width: int, num_classes: int, *, hidden_width: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        *,
+        hidden_widths: Sequence[int],
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
-        self.layers = _perceptron(width, hidden_width, num_classes)
+        self.layers = _perceptron(width, *hidden_widths, num_classes, activation=activation)
 
     def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
         """See `Head.forward`; logits_BLC, without a meaning where padded."""
@@ -231,9 +239,11 @@ def encoder_spec(trunk: TrunkConfig, task: TaskSpec, head: HeadConfig) -> Encode
             max_length=task.max_length + has_cls,
             has_cls=has_cls,
             reads_first=task.target == "class" and head.pooling in ("cls", "first"),
+            quantities=task.quantities,
         )
     except ValidationError as error:
-        problems = [problem["msg"] for problem in error.errors() if problem["type"] == "heads"]
+        ours = ("heads", "rotary", "input")
+        problems = [problem["msg"] for problem in error.errors() if problem["type"] in ours]
         if not problems:
             raise
         raise UserError(f"trunk: {'; '.join(problems)}") from error
@@ -262,26 +272,37 @@ def make_model(encoder: SequenceEncoder, task: TaskSpec, head: HeadConfig) -> Ta
 
 
 def make_head(width: int, task: TaskSpec, head: HeadConfig) -> Head:
-    """Return the head for a task over states of a width."""
+    """Return the head for a task over states of a width.
+
+    Raises:
+        UserError: The second hidden layer would have no width.
+    """
+    number = task.num_inputs if head.num_hidden_layers is None else head.num_hidden_layers
+    widths = [head.hidden_width, head.hidden_width // 2][:number]
+    if 0 in widths:
+        raise UserError(
+            f"head.hidden_width={head.hidden_width} must be at least 2 for two inputs or two layers"
+        )
     if task.target == "span":
-        return SpanHead(width, hidden_width=head.hidden_width)
+        return SpanHead(width, hidden_widths=widths, activation=head.activation)
     if task.target == "tokens":
-        return TokensHead(width, task.num_classes, hidden_width=head.hidden_width)
+        return TokensHead(width, task.num_classes, hidden_widths=widths, activation=head.activation)
     return ClassHead(
         width,
         task.num_classes,
         num_inputs=task.num_inputs,
-        hidden_width=head.hidden_width,
+        hidden_widths=widths,
+        activation=head.activation,
         pooling=head.pooling,
         interaction=head.interaction,
     )
 
 
-def _perceptron(*sizes: int) -> nn.Sequential:
-    """Return linear layers between the sizes with ReLU between them."""
+def _perceptron(*sizes: int, activation: Activation) -> nn.Sequential:
+    """Return linear layers between the sizes with an activation between them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes[:-1]):
-        layers += [_linear(fan_in, fan_out), nn.ReLU()]
+        layers += [_linear(fan_in, fan_out), nn.ReLU() if activation == "relu" else nn.GELU()]
     return nn.Sequential(*layers, _linear(*sizes[-2:]))
 
 

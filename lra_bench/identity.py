@@ -1,7 +1,8 @@
 """What a run is called: its identity as a hash, and its names with their changes as a label.
 
 What a class is called and where its file lies is no part of a run: ``_target_`` is recorded, and
-not hashed. Nor are data: an identity is known before any are prepared.
+not hashed. Nor are data: an identity is known before any are prepared. Nor is an option that came
+later, as long as it leaves things as they were.
 """
 
 from __future__ import annotations
@@ -13,6 +14,24 @@ from typing import Any
 
 # The names that every run has.
 NAMES = ("setting", "task", "model", "objective")
+# Options that came when there were runs already, and the value that says what was so without them.
+# With that value they are no part of an identity, so that a run keeps the one it has. An option
+# that is added goes into this list.
+CAME_LATER: Mapping[str, Any] = {
+    "trunk.input": "symbols",
+    "trunk.norm": "layer",
+    "trunk.norm_place": "pre",
+    "trunk.tied_dropout": False,
+    "head.num_hidden_layers": None,
+    "head.activation": "relu",
+    "train.diagonal_learning_rate": None,
+    "train.input_learning_rate": None,
+    "train.step_learning_rate": None,
+    "train.kernel_decay": "all",
+    "model.reversible": False,
+    "model.mixer.activation": "half_glu1",
+    "model.mixer.output_init": "fan_in",
+}
 _ID_LENGTH = 16
 
 
@@ -31,6 +50,32 @@ def without_targets(tree: Any) -> Any:
     return tree
 
 
+def content_of(config: Mapping[str, Any]) -> Any:
+    """Return of a configuration what is hashed: no ``_target_``, and nothing of `CAME_LATER`."""
+
+    def kept(tree: Any, prefix: str) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        return {
+            key: kept(value, f"{prefix}{key}.")
+            for key, value in tree.items()
+            if not _says_nothing(f"{prefix}{key}", value)
+        }
+
+    return kept(without_targets(config), "")
+
+
+def _says_nothing(path: str, value: Any) -> bool:
+    before = CAME_LATER.get(path, NotImplemented)
+    # False is no 0 here, as it is none in the text that is hashed.
+    return type(value) is type(before) and bool(value == before)
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of what a configuration says, whatever options there were then."""
+    return hash_of(content_of(config))
+
+
 def request_id(
     names: Mapping[str, str], changes: Mapping[str, Any], config: Mapping[str, Any], seed: int
 ) -> str:
@@ -46,7 +91,7 @@ def request_id(
     content = {
         "names": {name: names[name] for name in NAMES},
         "changes": dict(changes),
-        "config": without_targets(config),
+        "config": content_of(config),
         "seed": seed,
     }
     return hash_of(content)[:_ID_LENGTH]

@@ -6,13 +6,13 @@ A step ``s`` counts the updates already made: the first update has s = 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from lra_bench.schema import Decay, ScheduleName, TrainConfig
+from lra_bench.schema import Decay, KernelDecay, ScheduleName, TrainConfig
 
 Schedule = Callable[[int], float]
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
@@ -44,6 +44,16 @@ class Optimization:
             decay=config.decay,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
+            kernel_decay=config.kernel_decay,
+            scales={
+                kind: rate / config.learning_rate
+                for kind, rate in (
+                    ("diagonal", config.diagonal_learning_rate),
+                    ("input", config.input_learning_rate),
+                    ("step", config.step_learning_rate),
+                )
+                if rate is not None
+            },
         )
 
     def step(self, loss: Tensor, step: int) -> None:
@@ -73,6 +83,8 @@ def make_schedule(
     - ``cosine``: linear from 0 to the base, then half a cosine to 0 at the last step.
     - ``one_cycle``: linear from base / 25 to the base, then linear to base / 250,000, as
       PyTorch's OneCycleLR with linear annealing.
+    - ``linear``: linear from 0 to the base, then linear to 0 at the last step. Released code of
+      arXiv 2209.10655, which begins at 1e-7.
     - ``constant``: linear warm-up, then the base.
 
     Args:
@@ -115,6 +127,10 @@ def make_schedule(
             return low + (base - low) * step / peak_at
         return base + (end - base) * min(1.0, (step - peak_at) / max(1.0, num_steps - 1 - peak_at))
 
+    def linear(step: int) -> float:
+        progress = max(0, step - warmup) / max(1, num_steps - warmup)
+        return base * ramp(step) * max(0.0, 1 - progress)
+
     def constant(step: int) -> float:
         return base * ramp(step)
 
@@ -123,6 +139,7 @@ def make_schedule(
         "cosine": cosine,
         "epoch_cosine": epoch_cosine,
         "one_cycle": one_cycle,
+        "linear": linear,
         "constant": constant,
     }[name]
 
@@ -134,6 +151,8 @@ def make_optimizer(
     decay: Decay,
     betas: tuple[float, float],
     eps: float,
+    kernel_decay: KernelDecay = "all",
+    scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Return AdamW; the learning rate is set before each step by `set_learning_rate`.
 
@@ -143,23 +162,40 @@ def make_optimizer(
         decay: What decays: ``all`` parameters, or ``matrices`` but no biases, norms and vectors.
         betas: Decay of the two moments.
         eps: Added to the denominator.
+        kernel_decay: Which parts of the kernels of state spaces decay, of those that ``decay``
+            lets: ``all``, the ``input`` alone, or ``none``.
+        scales: The rates of these parts, as multiples of the common one; 1 where none is named.
     """
-    decayed: list[Tensor] = []
-    others: list[Tensor] = []
+    parts = {
+        id(getattr(part, name)): kind
+        for part in module.modules()
+        for name, kind in getattr(part, "kernel_parts", {}).items()
+    }
+    # By scale and decay; the order is that in which checkpoints have them.
+    groups: dict[tuple[float, bool], list[Tensor]] = {(1.0, True): [], (1.0, False): []}
     for parameter in module.parameters():
+        kind = parts.get(id(parameter))
         spared = decay == "matrices" and parameter.ndim < 2
-        (others if spared else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+        if kind is not None and kernel_decay != "all" and kind != kernel_decay:
+            spared = True
+        scale = 1.0 if kind is None else (scales or {}).get(kind, 1.0)
+        groups.setdefault((scale, not spared), []).append(parameter)
     # The rate is read from the group in every step, so that 0 here is only a placeholder.
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps, fused=True
+        [
+            {"params": members, "weight_decay": weight_decay * decays, "scale": scale}
+            for (scale, decays), members in groups.items()
+            if members
+        ],
+        lr=0.0,
+        betas=betas,
+        eps=eps,
+        fused=True,
     )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the rate of all parameter groups."""
+    """Set the rate of all parameter groups, each times its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        # Checkpoints from before there were scales have none.
+        group["lr"] = learning_rate * group.get("scale", 1.0)

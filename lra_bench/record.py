@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from lra_bench import identity, plain
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
-from lra_bench.identity import NAMES, hash_of, without_targets
+from lra_bench.identity import NAMES
 from lra_bench.metrics import Evaluation, metric
 from lra_bench.types import DataInfo
 
@@ -70,7 +70,7 @@ class RunRecord:
         data: What was read, in words; see `data_of`.
         data_sha256: Fingerprint of the content that was read.
         config: The resolved configuration, with the classes that were built.
-        config_sha256: `hash_of` it `without_targets`.
+        config_sha256: Of what it says; see `identity.config_sha256`.
         git_commit: Commit of the code, or None outside a checkout.
         git_dirty: Whether the checkout had uncommitted changes.
         versions: Versions of Python and of the packages that matter.
@@ -329,7 +329,7 @@ def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
         "schema_version": "2.0",
         "request_id": request,
         "run_id": identity.run_id(request, content["data_sha256"]),
-        "config_sha256": hash_of(without_targets(content["config"])),
+        "config_sha256": identity.config_sha256(content["config"]),
         "data": {**told, "details": details},
         "ranking_metric": "accuracy",
         "metrics": measured(["accuracy"], **evaluations),
@@ -381,7 +381,7 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
         record.names, record.changes, record.config, record.seed
     ):
         yield f"request_id {record.request_id!r} does not fit names, changes, config and seed"
-    if record.config_sha256 != hash_of(without_targets(record.config)):
+    if record.config_sha256 != identity.config_sha256(record.config):
         yield f"config_sha256 {record.config_sha256!r} does not fit config"
     if (record.status == "completed") != (record.test is not None):
         yield f"it is {record.status} and has {'no' if record.test is None else 'a'} test result"

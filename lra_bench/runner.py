@@ -43,12 +43,15 @@ def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
     import torch
 
     from lra_bench.heads import encoder_spec, make_model
+    from lra_bench.models.encoder import SequenceEncoder, check_choices
 
     metrics_of(task)
     spec = as_user_error(lambda: encoder_spec(config.trunk, task, config.head), "trunk")
     torch.manual_seed(config.seed)
     try:
         encoder = build(config.model, "model", spec=spec)
+        if isinstance(encoder, SequenceEncoder):
+            as_user_error(lambda: check_choices(encoder, spec), "model")
         return as_user_error(lambda: make_model(encoder, task, config.head), "head")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):

@@ -14,11 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lra_bench.errors import UserError
 from lra_bench.identity import NAMES
 
-Positions = Literal["learned", "sinusoidal"]
+Positions = Literal["learned", "sinusoidal", "none", "rotary"]
+Input = Literal["symbols", "linear"]
+Norm = Literal["layer", "batch", "scale"]
+NormPlace = Literal["pre", "post"]
 Pooling = Literal["cls", "first", "mean", "max"]
 Interaction = Literal["concatenate", "nli"]
-ScheduleName = Literal["rsqrt", "cosine", "epoch_cosine", "one_cycle", "constant"]
+ScheduleName = Literal["rsqrt", "cosine", "epoch_cosine", "one_cycle", "linear", "constant"]
 Decay = Literal["all", "matrices"]
+KernelDecay = Literal["all", "input", "none"]
+Activation = Literal["relu", "gelu"]
 Precision = Literal["float32", "bfloat16"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -62,7 +67,15 @@ class TrunkConfig(Section):
     attention_dropout: Probability
     """Probability on attention weights, in [0, 1); above 0 the CPU's fused kernels are left out."""
     positions: Positions
-    """A learned table of positions, or sinusoids."""
+    """A learned table that is added, sinusoids, nothing, or queries and keys that are turned."""
+    input: Input
+    """A row of a table for each id, or a linear map of the one number that an id stands for."""
+    norm: Norm
+    """Norm over the width of a state, over all real tokens of a batch, or by a state's length."""
+    norm_place: NormPlace
+    """Before each part of a layer, and once at the end; or after each part and its residual."""
+    tied_dropout: bool
+    """Drop a feature at all positions of a sequence or at none."""
 
 
 class HeadConfig(Section):
@@ -72,6 +85,10 @@ class HeadConfig(Section):
     """The state of a class token put in front, of the first token, or mean or maximum of all."""
     hidden_width: Count
     """Width of the head's hidden layer."""
+    num_hidden_layers: Annotated[int, Field(ge=0, le=2)] | None
+    """Hidden layers, each half as wide as the one before; null for as many as inputs, 1 or 2."""
+    activation: Activation
+    """What stands between the layers of the head."""
     interaction: Interaction
     """What the head sees of two inputs: both states, or also their product and difference."""
 
@@ -99,6 +116,14 @@ class TrainConfig(Section):
     """Decoupled weight decay, times the learning rate."""
     decay: Decay
     """What decays: all parameters, or matrices but no biases, norms and vectors."""
+    diagonal_learning_rate: Positive | None
+    """The base for the diagonals of state spaces (A), scheduled alike; null for the common one."""
+    input_learning_rate: Positive | None
+    """The base for what enters the states (B); null for the common one."""
+    step_learning_rate: Positive | None
+    """The base for the steps of state spaces (dt); null for the common one."""
+    kernel_decay: KernelDecay
+    """Which of these three decay if `decay` lets them: all, what enters the states, or none."""
     beta1: Probability
     """Decay of the mean of the gradients, in [0, 1)."""
     beta2: Probability

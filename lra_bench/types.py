@@ -37,6 +37,28 @@ _DEFAULT_METRICS: dict[Target, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Quantities:
+    """What the ids of a task are as numbers: ``(id - mean) / deviation``.
+
+    Args:
+        mean: The id that is 0, a fraction perhaps.
+        deviation: How many ids make 1.
+    """
+
+    mean: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be divided by.
+
+        Raises:
+            ValueError: The deviation is not positive.
+        """
+        if not self.deviation > 0:
+            raise ValueError(f"deviation={self.deviation} must be greater than 0")
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """What a model has to know about a task.
 
@@ -53,6 +75,8 @@ class TaskSpec:
             validation. Empty for the usual ones of the target.
         majority_baseline: The ranking metric of always answering the most frequent class, as
             expected from how the data are made (a record holds what its own test split has).
+        quantities: Where ids are not symbols but quantities, such as gray levels: which ones; then
+            ``trunk.input=linear`` can read them as numbers. None for symbols.
     """
 
     name: str
@@ -63,6 +87,7 @@ class TaskSpec:
     target: Target = "class"
     metrics: tuple[str, ...] = ()
     majority_baseline: float | None = None
+    quantities: Quantities | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model could answer.

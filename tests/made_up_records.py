@@ -68,7 +68,7 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
     fitting = {
         "request_id": request,
         "run_id": identity.run_id(request, made["data_sha256"]),
-        "config_sha256": identity.hash_of(identity.without_targets(made["config"])),
+        "config_sha256": identity.config_sha256(made["config"]),
         "metrics": records.measured(
             [made["ranking_metric"]], test=made["test"], validation=made["validation"]
         ),

@@ -70,7 +70,8 @@ def made(kind: str) -> TaskModel:
     elif kind == "local":
         encoder = TransformerEncoder(spec, mixer=lambda spec: LocalAttention(spec, block_size=4))
     else:
-        return model_of(spec_of("class"), head_of())
+        norms = {"norm": "batch"} if kind == "batch_norm" else {}
+        return model_of(spec_of("class"), head_of(), **norms)
     return make_model(encoder, spec_of("class"), head_of()).eval()
 
 
@@ -157,3 +158,13 @@ def test_a_run_does_not_count_the_shapes_of_the_last() -> None:
         for length in (10, 12):
             model(batch_at(length, 3))
     assert not said
+
+
+def test_no_example_counts_twice_where_a_norm_sees_the_batch() -> None:
+    model, plain = made("batch_norm"), made("batch_norm")
+    compile_encoder(model, device=GPU, max_length=30, say=print, backend="eager")
+    for size in (4, 3):
+        logits = [one.train()(batch_at(10, size)) for one in (model, plain)]
+        torch.testing.assert_close(*logits)
+    for seen, wanted in zip(model.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(seen, wanted)

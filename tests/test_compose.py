@@ -179,7 +179,8 @@ def test_the_files_that_made_a_section(tmp_path: Path) -> None:
     files = files_of(compose(["task=image", "model=local", "setting=lra2020"]))
     assert files["model"] == ["model/local.yaml", "setting/lra2020/image/local.yaml"]
     assert files["trunk"] == [
-        "setting/lra2020.yaml", "setting/lra2020/image.yaml", "setting/lra2020/image/local.yaml",
+        "run.yaml", "setting/lra2020.yaml", "setting/lra2020/image.yaml",
+        "setting/lra2020/image/local.yaml",
     ]  # fmt: skip
     assert files["train"][0] == "run.yaml"
     (tmp_path / "model").mkdir()
@@ -222,7 +223,7 @@ def test_what_a_setting_has_for_a_model_is_for_one_that_exists() -> None:
 
 
 def test_a_setting_for_other_data_takes_the_numbers_of_the_task_it_stands_in_for() -> None:
-    for setting in ("small", "lra2020"):
+    for setting in ("small", "lra2020", "s4"):
         own = {path.stem for path in conf_dir().glob(f"setting/{setting}/retrieval/*.yaml")}
         for model in sorted({"transformer", *own}):
             one, other = (

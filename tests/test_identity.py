@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up_records import CONFIG, DATA_SHA256, make
 
-from lra_bench import identity
+from lra_bench import identity, plain
+from lra_bench.compose import compose
+from lra_bench.record import read
 
 NAMES = {"setting": "cpu", "task": "listops", "model": "local", "objective": "sar"}
 
@@ -97,3 +101,51 @@ def test_only_the_standard_library_is_needed() -> None:
         "sys.exit(bool({'torch', 'hydra', 'numpy', 'pydantic'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_an_option_that_came_later_leaves_identities_alone() -> None:
+    old: dict[str, Any] = {"trunk": {"width": 64}, "model": {"mixer": {"input": "symbols"}}}
+    first = identity.request_id(NAMES, {}, old, 0)
+    assert {key.split(".")[0] for key in identity.CAME_LATER} >= {"trunk", "head", "train"}
+    new: dict[str, Any] = {**old}
+    for key, value in identity.CAME_LATER.items():
+        section, *inner, name = key.split(".")
+        new[section] = {**new.get(section, {})} if not inner else new[section]
+        if not inner:
+            new[section][name] = value
+    sections = {name: tree for name, tree in new.items() if name in old}
+    assert identity.request_id(NAMES, {}, sections, 0) == first
+    assert identity.config_sha256(sections) == identity.config_sha256(old)
+    # Another value, or a value of another kind, is another run; so is the value as a change.
+    for value in ("linear", None, ["symbols"]):
+        other = {**sections, "trunk": {**sections["trunk"], "input": value}}
+        assert identity.request_id(NAMES, {}, other, 0) != first
+    zero = {**sections, "trunk": {**sections["trunk"], "tied_dropout": 0}}
+    assert identity.request_id(NAMES, {}, zero, 0) != first
+    assert identity.request_id(NAMES, {"trunk.input": "symbols"}, sections, 0) != first
+    # The key counts, not its last word.
+    del old["model"]["mixer"]["input"]
+    assert identity.request_id(NAMES, {}, old, 0) != first
+
+
+def test_what_came_later_says_nothing_where_nobody_asks_for_it() -> None:
+    composed: dict[str, Any] = {}
+    for model in ("s5", "reformer"):
+        sections = compose(["task=listops", f"model={model}", "setting=cpu"]).sections
+        composed |= dict(plain.leaves(sections))
+    assert {key: composed.get(key, "absent") for key in identity.CAME_LATER} == {
+        **identity.CAME_LATER
+    }
+
+
+SHIPPED = sorted((Path(__file__).parents[1] / "results/runs").rglob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_runs_are_what_their_commands_ask_for(path: Path) -> None:
+    """Whatever options came after them: repeating a command finds the record."""
+    one = read(path)
+    verb, *words = shlex.split(one.command)[1:]
+    assert verb == "run"
+    assert compose(words).request_id == one.request_id
+    assert path.stem == one.run_id

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from models.made_up import make_spec
 from torch import nn
 
+from lra_bench.build import build
+from lra_bench.compose import compose
 from lra_bench.optim import SCHEDULES, Optimization, make_optimizer, make_schedule
 from lra_bench.schema import TrainConfig
 
@@ -24,6 +27,8 @@ from lra_bench.schema import TrainConfig
         ("epoch_cosine", 5e-4, 175, 35000, {34999: 3.12e-8}),
         ("epoch_cosine", 1e-3, 312, 62400, {312: 1e-3, 31200: 5.0785e-4, 62399: 6.21e-8}),
         ("cosine", 1e-3, 50, 300, {0: 0, 25: 5e-4, 50: 1e-3, 175: 5e-4, 300: 0}),
+        # arXiv 2209.10655, released code, ListOps.
+        ("linear", 1e-3, 3000, 90000, {0: 0, 1500: 5e-4, 3000: 1e-3, 46500: 5e-4, 90000: 0}),
         ("constant", 1e-3, 10, 100, {0: 0, 5: 5e-4, 10: 1e-3, 99: 1e-3}),
     ],
 )
@@ -86,7 +91,9 @@ def config(**changes: Any) -> TrainConfig:
     options: dict[str, Any] = {
         "num_steps": 5, "batch_size": 1, "eval_batch_size": 1, "eval_every": 1, "bucketing": True,
         "learning_rate": 0.1, "schedule": "cosine", "num_warmup_steps": 1, "weight_decay": 0.1,
-        "decay": "matrices", "beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "max_grad_norm": 0.5,
+        "decay": "matrices", "diagonal_learning_rate": None, "input_learning_rate": None,
+        "step_learning_rate": None, "kernel_decay": "all", "beta1": 0.9, "beta2": 0.98, "eps": 1e-9,
+        "max_grad_norm": 0.5,
         "precision": "float32", "compile": False,
     }  # fmt: skip
     return TrainConfig(**{**options, **changes})
@@ -114,3 +121,67 @@ def test_an_update_is_a_rate_a_clipping_and_a_step(norm: float | None) -> None:
         optimizer.step()
         torch.testing.assert_close(ours.weight, theirs.weight)
         torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+class Kernel(nn.Module):
+    """A part of a state space, beside something else."""
+
+    kernel_parts: ClassVar = {"poles": "diagonal", "entry": "input", "pace": "step"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("poles", "entry", "pace", "other"):
+            setattr(self, name, nn.Parameter(torch.ones(2, 2)))
+
+
+@pytest.mark.parametrize("kernel_decay", ["all", "input", "none"])
+def test_parts_of_a_kernel_have_rates_and_decays_of_their_own(kernel_decay: str) -> None:
+    module = nn.Sequential(Kernel(), nn.Linear(2, 2))
+    optimization = Optimization(
+        module,
+        config(
+            decay="all",
+            diagonal_learning_rate=0.01,
+            input_learning_rate=0.2,
+            kernel_decay=kernel_decay,
+            schedule="constant",
+            num_warmup_steps=4,
+        ),
+    )
+    optimization.step(sum((one.sum() for one in module.parameters()), torch.zeros(())), 2)
+    groups = optimization.optimizer.param_groups
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in groups
+        for member in group["params"]
+        for name, parameter in module.named_parameters()
+        if parameter is member
+    }
+    assert len(found) == 6
+    # Half of the warm-up is over.
+    rates = {"0.poles": 0.005, "0.entry": 0.1, "0.pace": 0.05, "0.other": 0.05, "1.bias": 0.05}
+    for name, rate in rates.items():
+        assert found[name][0] == pytest.approx(rate), name
+    decaying = {name for name, (_, decay) in found.items() if decay}
+    always = {"0.other", "1.weight", "1.bias"}
+    kernel = {"all": {"0.poles", "0.entry", "0.pace"}, "input": {"0.entry"}, "none": set()}
+    assert decaying == always | kernel[kernel_decay]
+
+
+def test_rates_as_for_all_make_no_groups() -> None:
+    """Checkpoints of runs from before there were such rates fit."""
+    optimizer = Optimization(Kernel(), config(decay="all")).optimizer
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("model", ["s4d", "s5", "mamba"])
+def test_state_spaces_name_their_kernels(model: str) -> None:
+    asked = compose([f"model={model}", "task=listops", "setting=smoke"])
+    encoder = build(asked.config.model, "model", spec=make_spec())
+    named = [
+        (kind, getattr(part, name))
+        for part in encoder.modules()
+        for name, kind in getattr(part, "kernel_parts", {}).items()
+    ]
+    assert "diagonal" in {kind for kind, _ in named}
+    assert all(isinstance(parameter, nn.Parameter) for _, parameter in named)

@@ -9,7 +9,7 @@ from lra_bench.compose import compose
 from lra_bench.words import options
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
-SETTINGS = ("cpu", "small", "lra2020")
+SETTINGS = ("cpu", "small", "lra2020", "s4")
 
 
 def rows() -> dict[str, list[str]]:

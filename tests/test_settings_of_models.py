@@ -6,10 +6,16 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
+from lra_bench.build import build_task
 from lra_bench.cli import main
 from lra_bench.compose import Request, compose
+from lra_bench.heads import TaskModel
+from lra_bench.optim import Optimization, set_learning_rate
 from lra_bench.record import read
+from lra_bench.runner import assemble
+from lra_bench.words import options
 
 
 def composed(*words: str) -> Request:
@@ -112,3 +118,60 @@ def test_a_sweep_over_tasks_and_models(tmp_path: Path) -> None:
     }
     pooling = {names: config["head"]["pooling"] for names, config in configs.items()}
     assert pooling == dict.fromkeys(steps, "mean") | {("short", "local"): "cls"}
+
+
+def built(setting: str, task: str, model: str) -> tuple[TaskModel, Request]:
+    """Return a model of one layer under a setting, and what was asked for."""
+    words = [f"task={task}", f"model={model}", f"setting={setting}", "trunk.num_layers=1"]
+    asked = compose(words)
+    return assemble(asked.config, build_task(asked).spec), asked
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_can_be_built_from_pixels_as_numbers(model: str) -> None:
+    encoder = built("s4", "image", model)[0].encoder
+    linear = next(part for part in encoder.modules() if isinstance(part, torch.nn.Linear))
+    assert linear.in_features == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", options("task"))
+def test_every_model_can_be_built_for_every_task(task: str) -> None:
+    for model in options("model"):
+        built("s4", task, model)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "rates"),
+    [
+        # Of all others, diagonal, steps, and what enters the states; and whether they decay.
+        ("listops", "s4d", [(0.01, True), (0.001, False), (0.01, False), None]),
+        ("image", "s4d", [(0.01, True), (0.001, False), (0.001, False), None]),
+        ("listops", "s5", [(0.003, True), (0.001, False), (0.001, False), (0.003, True)]),
+        ("retrieval", "s5", [(0.002, True), (0.001, False), (0.002, False), (0.001, False)]),
+        ("pathx", "s5", [(0.0018, True), (6e-4, False), (6e-4, False), (6e-4, True)]),
+        ("pathx_256", "s5", [(0.0018, True), (6e-4, False), (6e-4, False), (6e-4, True)]),
+        ("pathx", "mega", [(0.01, True), None, None, None]),
+    ],
+)
+def test_kernels_have_the_rates_of_their_papers(
+    task: str, model: str, rates: list[tuple[float, bool] | None]
+) -> None:
+    made, asked = built("s4", task, model)
+    train = asked.config.train
+    optimization = Optimization(made, train)
+    set_learning_rate(optimization.optimizer, train.learning_rate)
+    kinds = {
+        id(getattr(part, name)): kind
+        for part in made.modules()
+        for name, kind in getattr(part, "kernel_parts", {}).items()
+    }
+    found: dict[str | None, set[tuple[float, bool]]] = {}
+    for group in optimization.optimizer.param_groups:
+        for parameter in group["params"]:
+            said = round(group["lr"], 9), group["weight_decay"] > 0
+            found.setdefault(kinds.get(id(parameter)), set()).add(said)
+    names = (None, "diagonal", "step", "input")
+    assert found == {
+        name: {rate} for name, rate in zip(names, rates, strict=True) if rate is not None
+    }

@@ -30,7 +30,13 @@ from lra_bench.types import Example, Progress, TaskSpec
 
 NUM_STEPS = 9
 TASK = TaskSpec("made up", vocab_size=9, max_length=20, num_classes=3)
-HEAD = HeadConfig(pooling="mean", hidden_width=8, interaction="concatenate")
+HEAD = HeadConfig(
+    pooling="mean",
+    hidden_width=8,
+    num_hidden_layers=None,
+    activation="relu",
+    interaction="concatenate",
+)
 CPU = torch.device("cpu")
 
 
@@ -90,7 +96,9 @@ def config(**changes: Any) -> TrainConfig:
     options: dict[str, Any] = {
         "num_steps": NUM_STEPS, "batch_size": 8, "eval_batch_size": 8, "eval_every": 2,
         "bucketing": True, "learning_rate": 0.01, "schedule": "cosine", "num_warmup_steps": 2,
-        "weight_decay": 0.1, "decay": "all", "beta1": 0.9, "beta2": 0.98, "eps": 1e-9,
+        "weight_decay": 0.1, "decay": "all", "diagonal_learning_rate": None,
+        "input_learning_rate": None, "step_learning_rate": None, "kernel_decay": "all",
+        "beta1": 0.9, "beta2": 0.98, "eps": 1e-9,
         "max_grad_norm": 1.0, "precision": "float32", "compile": False,
     }  # fmt: skip
     return TrainConfig(**{**options, **changes})

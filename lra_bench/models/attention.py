@@ -57,6 +57,29 @@ def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return query, key, value
 
 
+def turned(x: Tensor, start: int = 0) -> Tensor:
+    """Turn pairs of neighboring features by an angle that grows with the position.
+
+    The inner product of two turned rows depends on the distance of their positions, and not on
+    where they are.
+
+    Args:
+        x: Queries or keys, (..., L, K), K even.
+        start: Position of the first row.
+
+    Source: arXiv 2104.09864, equations 15 and 34; the angles are those of section 3.2.2.
+    """
+    length, width = x.shape[-2:]
+    kind = torch.promote_types(x.dtype, torch.float32)
+    places_L = torch.arange(start, start + length, dtype=kind, device=x.device)
+    powers = torch.arange(0, width, 2, dtype=kind, device=x.device) / width
+    angle = places_L[:, None] * 10_000.0**-powers
+    first, second = x[..., 0::2], x[..., 1::2]
+    sin, cos = angle.sin(), angle.cos()
+    pairs = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    return pairs.flatten(-2).to(x.dtype)
+
+
 def merge_heads(x: Tensor) -> Tensor:
     """Undo `split_heads`: (..., H, L, K) to (..., L, Q)."""
     return x.transpose(-2, -3).flatten(-2)

@@ -144,6 +144,7 @@ class BigBirdAttention(Mixer):
     (the last can be all padding), and draws from the first 1,024 tokens alone.
     """
 
+    turns = True
     topologies = ("redrawn",)
 
     def __init__(

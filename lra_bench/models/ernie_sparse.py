@@ -160,6 +160,7 @@ class ErnieSparseEncoder(SequenceEncoder):
     """
 
     topologies = ("shifted", "wide", "dense", "no_representatives")
+    takes = ("positions=none", "input=linear")
 
     def __init__(
         self,
@@ -232,7 +233,9 @@ class ErnieSparseEncoder(SequenceEncoder):
             return x_BNWD, None
         if context == "global_tokens":
             return x_BNWD, self.representatives.expand(batch, -1, -1)
-        own_NRD = self.representatives + self.block_positions[:num_blocks, None]
+        own_NRD = self.representatives.expand(num_blocks, -1, -1)
+        if self.block_positions is not None:
+            own_NRD = own_NRD + self.block_positions[:num_blocks, None]
         return torch.cat((own_NRD.expand(batch, -1, -1, -1), x_BNWD), dim=2), None
 
     if TYPE_CHECKING:

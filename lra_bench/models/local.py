@@ -84,6 +84,8 @@ class LocalAttention(Mixer):
     appended positions be seen; ``strided`` appends it too, but padding is never seen here.
     """
 
+    turns = True
+
     def __init__(
         self, spec: EncoderSpec, *, block_size: int = 50, layout: Layout = "contiguous"
     ) -> None:
@@ -108,7 +110,7 @@ class LocalAttention(Mixer):
             extra = self.block_size
         if (lead or extra) and mask_BL is None:
             mask_BL = x_BLD.new_ones((batch, length)).bool()
-        qkv = F.pad(self.projections.qkv(x_BLD), (0, 0, lead, extra))
+        qkv = F.pad(self.projections.project(x_BLD), (0, 0, lead, extra))
         mixed = local_attention(
             *split_qkv(qkv, self.projections.num_heads),
             None if mask_BL is None else F.pad(mask_BL, (lead, extra)),

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.attention import HIDDEN, attend, key_bias, split_heads
+from lra_bench.models.attention import HIDDEN, attend, key_bias, split_heads, turned
 from lra_bench.models.encoder import EncoderSpec, Mixer
 from lra_bench.models.layers import Projections
 
@@ -138,6 +138,7 @@ class LongformerAttention(Mixer):
     global; it computes a dense table, with 255 positions on the left and 256 on the right.
     """
 
+    turns = True
     topologies = ("wide",)
 
     def __init__(
@@ -192,6 +193,9 @@ class LongformerAttention(Mixer):
         query = F.linear(x_BLD[:, : self.num_global_tokens], to_query_QD)
         key, value = F.linear(x_BLD, torch.cat(others)).chunk(2, -1)
         query, key, value = (split_heads(rows, self.num_heads) for rows in (query, key, value))
+        if self.projections.turns:
+            # Global tokens are the first ones, so that their positions begin at 0 as well.
+            query, key = turned(query), turned(key)
         return query, key, value
 
     if TYPE_CHECKING:

@@ -31,6 +31,8 @@ class LunaEncoder(SequenceEncoder):
     and no sinusoids beside its learned start.
     """
 
+    takes = ("positions=none", "input=linear")
+
     def __init__(self, spec: EncoderSpec, *, num_memory: int = 256) -> None:
         super().__init__()
         if num_memory < 1:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, KernelPart, Mixer
 from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import draw_log_steps, refuse_blind_class_token
 
@@ -161,6 +162,8 @@ def scan_(decay: Tensor, values: Tensor, *, reverse: bool = False) -> None:
 
 class _Direction(nn.Module):
     """What a direction has of its own: a short convolution, and the state space."""
+
+    kernel_parts: Mapping[str, KernelPart] = {"log_decay_EN": "diagonal"}
 
     def __init__(self, width: int, *, step_rank: int, state_size: int, kernel_size: int) -> None:
         super().__init__()

@@ -135,6 +135,8 @@ class PerformerAttention(Mixer):
         if num_features < 1:
             raise ValueError(f"num_features={num_features} must be at least 1")
         self.projections = Projections(spec)
+        # Those of the softmax know the inner product of two turned rows; relu's are not of it.
+        self.turns = kernel == "softmax"
         self.kernel: Kernel = kernel
         head_width = spec.qkv_width // spec.num_heads
         self.directions = Drawn(

@@ -47,6 +47,8 @@ class ReversibleEncoder(SequenceEncoder):
     is not cut into chunks of positions.
     """
 
+    takes = ("positions=none", "input=linear")
+
     def __init__(
         self,
         spec: EncoderSpec,

@@ -7,18 +7,20 @@ S * T >= L.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, KernelPart, Mixer
 from lra_bench.models.layers import Dropout
 from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import (
     draw_log_steps,
     exp_minus_one,
+    fast_length,
     hippo_normal,
     refuse_blind_class_token,
 )
@@ -115,20 +117,6 @@ def s4d_convolution(
     return mixed_BDL.mT + x_BLD * skip_D
 
 
-def fast_length(least: int) -> int:
-    """Return the next length that has no prime factor above 5: transforms of such are quick."""
-    best = 1 << (least - 1).bit_length()
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            quotient = -(-least // three)
-            best = min(best, three << (quotient - 1).bit_length())
-            three *= 3
-        five *= 5
-    return best
-
-
 def poles(init: Init, state_size: int) -> Poles:
     """Return the start of the diagonal, one of each pair of conjugates.
 
@@ -163,8 +151,14 @@ class S4D(Mixer):
     (starts of the diagonal). The layer (GELU, gated linear map), the two directions (two C, one A)
     and the range of steps are those of the released code of arXiv 2111.00396. The released code
     gives the diagonal and the steps a learning rate of their own and no weight decay; that is a
-    matter of the optimizer, not of this layer.
+    matter of the optimizer (``train.diagonal_learning_rate`` and its like), not of this layer.
     """
+
+    kernel_parts: Mapping[str, KernelPart] = {
+        "log_step_D": "step",
+        "log_decay_DN": "diagonal",
+        "imag_DN": "diagonal",
+    }
 
     def __init__(
         self,
@@ -193,7 +187,7 @@ class S4D(Mixer):
         self.output_RDN2 = nn.Parameter(output * (0.5 if init == "real" else 0.5**0.5))
         self.skip_D = nn.Parameter(torch.randn(width))
         self.gate = nn.Linear(width, 2 * width)
-        self.dropout = Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout, tied=spec.tied_dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""

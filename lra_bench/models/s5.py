@@ -6,13 +6,14 @@ chunk, T chunks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.models.encoder import EncoderSpec, Mixer
+from lra_bench.models.encoder import EncoderSpec, KernelPart, Mixer
 from lra_bench.models.layers import Dropout
 from lra_bench.models.precision import in_full_precision, uncompiled
 from lra_bench.models.state_space import (
@@ -25,6 +26,9 @@ from lra_bench.models.state_space import (
 # Steps that one matrix product takes. More of them waste work on it, fewer waste passes over the
 # states; between 16 and 64 it makes little difference.
 CHUNK = 32
+
+Activation = Literal["half_glu1", "half_glu2"]
+OutputInit = Literal["fan_in", "lecun_normal", "trunc_standard_normal", "complex_normal"]
 
 # Real parts of the diagonal stay below this: a state that grows would overflow.
 LARGEST_REAL = -1e-4
@@ -122,13 +126,25 @@ class S5(Mixer):
         bidirectional: Let a position see both sides; otherwise it sees the past alone.
         min_step: Least step of a state at the start; steps are drawn log-uniformly.
         max_step: Largest step at the start.
+        activation: ``half_glu1``: GELU(y) times a gate made of it; ``half_glu2``: y times that.
+        output_init: Variance of C at the start. ``fan_in``: one over the states. The released
+            code's names and what it has under them: ``lecun_normal``, two over states and
+            features; ``trunc_standard_normal``, two over the states; ``complex_normal``, one.
 
     Source: arXiv 2208.04933, sections 3 (many inputs and outputs, parallel scan, held inputs) and
-    appendix B (start: block-diagonal HiPPO-N). The gate, of GELU(y) by a linear map of itself, is
-    the released code's default. Real parts of the diagonal are clipped, which in the release is an
+    appendix B (start: block-diagonal HiPPO-N). Both gates are the released code's, the first by
+    default. Real parts of the diagonal are clipped, which in the release is an
     option; B and C are drawn with a variance of one over the numbers they sum. The released code
-    gives the state space a learning rate of its own; that is a matter of the optimizer.
+    gives the state space a learning rate of its own; that is a matter of the optimizer
+    (``train.diagonal_learning_rate`` and its like).
     """
+
+    kernel_parts: Mapping[str, KernelPart] = {
+        "log_step_P": "step",
+        "real_P": "diagonal",
+        "imag_P": "diagonal",
+        "input_PD2": "input",
+    }
 
     def __init__(
         self,
@@ -139,6 +155,8 @@ class S5(Mixer):
         bidirectional: bool = True,
         min_step: float = 0.001,
         max_step: float = 0.1,
+        activation: Activation = "half_glu1",
+        output_init: OutputInit = "fan_in",
     ) -> None:
         super().__init__()
         if num_blocks < 1 or state_size < 2 or state_size % (2 * num_blocks):
@@ -155,11 +173,18 @@ class S5(Mixer):
         into = torch.randn(state_size, width, dtype=torch.float64) * width**-0.5
         self.input_PD2 = nn.Parameter(_real(vectors.mH @ into.to(vectors.dtype)))
         shape = (1 + bidirectional, width, state_size)
-        out = torch.randn(shape, dtype=vectors.dtype) * state_size**-0.5
+        variance = {
+            "fan_in": 1 / state_size,
+            "lecun_normal": 2 / (state_size * width),
+            "trunc_standard_normal": 2 / state_size,
+            "complex_normal": 1.0,
+        }[output_init]
+        out = torch.randn(shape, dtype=vectors.dtype) * variance**0.5
         self.output_RDP2 = nn.Parameter(_real(out @ vectors))
         self.skip_D = nn.Parameter(torch.randn(width))
+        self.activation = activation
         self.gate = nn.Linear(width, width)
-        self.dropout = Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout, tied=spec.tied_dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """See `Mixer.forward`."""
@@ -173,8 +198,9 @@ class S5(Mixer):
             output_RDP2=self.output_RDP2,
             skip_D=self.skip_D,
         )
-        mixed = self.dropout(F.gelu(mixed))
-        gated: Tensor = mixed * self.gate(mixed).sigmoid()
+        bent = self.dropout(F.gelu(mixed))
+        gate = self.gate(bent).sigmoid()
+        gated: Tensor = (bent if self.activation == "half_glu1" else mixed) * gate
         return gated
 
     if TYPE_CHECKING:

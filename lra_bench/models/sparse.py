@@ -153,6 +153,8 @@ class SparseAttention(Mixer):
     block among the summaries, too.
     """
 
+    turns = True
+
     def __init__(
         self,
         spec: EncoderSpec,

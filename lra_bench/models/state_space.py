@@ -1,4 +1,4 @@
-"""What state space models share: where they start, and what they refuse.
+"""What state space models share: where they start, and what they refuse; and quick transforms.
 
 Shapes: N states.
 """
@@ -41,6 +41,20 @@ def exp_minus_one(real: Tensor, imag: Tensor) -> Tensor:
     """
     part = real.expm1() * imag.cos() - 2 * (imag / 2).sin().square()
     return torch.complex(part, real.exp() * imag.sin())
+
+
+def fast_length(least: int) -> int:
+    """Return the next length that has no prime factor above 5: transforms of such are quick."""
+    best = 1 << (least - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            quotient = -(-least // three)
+            best = min(best, three << (quotient - 1).bit_length())
+            three *= 3
+        five *= 5
+    return best
 
 
 def draw_log_steps(number: int, min_step: float, max_step: float) -> nn.Parameter:

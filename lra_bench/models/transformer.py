@@ -44,6 +44,8 @@ class DenseAttention(Mixer):
     biases as in the released code of arXiv 2011.04006.
     """
 
+    turns = True
+
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.projections = Projections(spec)

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_bench.errors import UserError
-from lra_bench.types import DataInfo, Example, Progress, ProgressCallback, Split, TaskSpec
+from lra_bench.types import (
+    DataInfo,
+    Example,
+    Progress,
+    ProgressCallback,
+    Quantities,
+    Split,
+    TaskSpec,
+)
 from lra_tasks import _cifar
 from lra_tasks._cifar import BINARY_ARCHIVE, CLASSES, PARTS, SIDE
 from lra_tasks._download import download
@@ -69,6 +77,9 @@ class Image(CachedTask[RawFiles]):
             max_length=SIDE * SIDE,
             num_classes=len(CLASSES),
             majority_baseline=0.1,
+            # Mean and deviation of the training pictures, as state-spaces/s4 at e757cef has them in
+            # src/dataloaders/basic.py.
+            quantities=Quantities(mean=122.6, deviation=61.0),
         )
         self.data_dir = data_dir
         self.cache_dir = cache_dir

@@ -20,6 +20,7 @@ from lra_bench.types import (
     Example,
     Progress,
     ProgressCallback,
+    Quantities,
     Split,
     TaskSpec,
     Verification,
@@ -127,6 +128,8 @@ class Pathfinder(CachedTask[RawFiles | None]):
             max_length=resolution**2,
             num_classes=2,
             majority_baseline=0.5,
+            # From -1 to 1, as in state-spaces/s4 at e757cef, src/dataloaders/lra.py.
+            quantities=Quantities(mean=127.5, deviation=127.5),
         )
         self.data_dir = data_dir
         self.cache_dir = cache_dir

@@ -123,9 +123,10 @@ def test_what_changes_no_number_changes_no_identity(words: Cli) -> None:
         (["task.seed=x"], "task.seed=x is not a whole number"),
         (["task.min_length=5000"], "task.min_length=5000"),
         (["trunk.num_heads=3"], "num_heads=3 does not divide"),
-        (["trunk.positions=none"], "learned, sinusoidal"),
+        (["trunk.positions=turned"], "learned, sinusoidal, none, rotary"),
+        (["trunk.input=linear"], "those of this task are symbols; choose trunk.input=symbols"),
         (["head.pooling=median"], "cls, first, mean, max"),
-        (["train.schedule=cosin"], "rsqrt, cosine, epoch_cosine, one_cycle, constant"),
+        (["train.schedule=cosin"], "rsqrt, cosine, epoch_cosine, one_cycle, linear, constant"),
         (["train.batch_size=0"], "train.batch_size=0 must be at least 1"),
         (["train.max_grad_norm=-1"], "train.max_grad_norm=-1.0 must be greater than 0"),
         (["train.precision=float16"], "float32, bfloat16"),
@@ -419,7 +420,8 @@ def test_the_whole_configuration_can_be_seen(
     assert list(content) == list(RunConfig.model_fields)
     assert content["seed"] == 9
     # Above each section the files that made it, in the order in which they were read.
-    files = "# setting/lra2020.yaml, setting/lra2020/image.yaml, setting/lra2020/image/local.yaml"
+    settings = ("", "/image", "/image/local")
+    files = ", ".join(("# run.yaml", *(f"setting/lra2020{name}.yaml" for name in settings)))
     assert f"{files}\ntrunk:" in said or f"{files}\ntrain:" in said
     assert "\n# task/image.yaml\ntask:" in said
 

@@ -139,6 +139,10 @@ TRUNK = TrunkConfig(
     dropout=0.0,
     attention_dropout=0.0,
     positions="learned",
+    input="symbols",
+    norm="layer",
+    norm_place="pre",
+    tied_dropout=False,
 )
 
 
@@ -148,7 +152,13 @@ def spec_of(target: Target, *, num_inputs: int = 1) -> TaskSpec:
 
 
 def head_of(pooling: Any = "mean", interaction: Any = "concatenate") -> HeadConfig:
-    return HeadConfig(pooling=pooling, hidden_width=8, interaction=interaction)
+    return HeadConfig(
+        pooling=pooling,
+        hidden_width=8,
+        num_hidden_layers=None,
+        activation="relu",
+        interaction=interaction,
+    )
 
 
 def model_of(spec: TaskSpec, head: HeadConfig, **trunk: Any) -> TaskModel:

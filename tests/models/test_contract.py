@@ -36,6 +36,7 @@ BLOCKS = {
     "h_transformer_1d": ["model.mixer.block_size=2"],
     "local": ["model.mixer.block_size=4"],
     "longformer": ["model.mixer.window=4"],
+    "mega": ["model.chunk_size=4"],
     "nystromformer": ["model.mixer.num_landmarks=4"],
     "reformer": ["model.mixer.chunk_size=4"],
     "sinkhorn": ["model.mixer.block_size=4"],

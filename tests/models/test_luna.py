@@ -43,11 +43,14 @@ def test_it_is_the_naive_one(num_memory: int, qkv_width: int) -> None:
         # Norms start at one and biases at zero; then many a mistake would not show.
         nn.init.normal_(weight, std=0.5)
 
+    positions = encoder.embedding.positions
+    assert positions is not None
+
     def slow(tokens_L: Tensor) -> Tensor:
         return oracle.encode(
             tokens_L,
             embedding_VD=encoder.embedding.tokens.weight,
-            positions_PD=encoder.embedding.positions,
+            positions_PD=positions,
             memory_MD=encoder.memory,
             layers=[weights_of(layer) for layer in encoder.layers],
             norm=affine(encoder.norm),

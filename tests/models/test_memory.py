@@ -35,6 +35,7 @@ MODELS: list[tuple[str, Sequence[str], float]] = [
     ("s4d", (), 2.1),
     ("s5", (), 2.1),
     ("mamba", (), 2.1),
+    ("mega", ("model.chunk_size=128",), 2.1),
 ]
 
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from lra_bench.models.s4d import (
     S4D,
     Init,
-    fast_length,
     poles,
     s4d_convolution,
     s4d_kernel,
 )
-from lra_bench.models.state_space import hippo_normal
+from lra_bench.models.state_space import fast_length, hippo_normal
 from models.made_up import assert_same, make_spec, padded
 
 

@@ -105,6 +105,43 @@ def test_long_sequences_in_single_precision() -> None:
     assert float((rough - exact).abs().max() / exact.abs().max()) < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("output_init", "variance"),
+    [
+        ("fan_in", 1 / 8),
+        ("lecun_normal", 2 / (8 * 400)),
+        ("trunc_standard_normal", 2 / 8),
+        ("complex_normal", 1.0),
+    ],
+)
+def test_the_start_of_the_output(output_init: Any, variance: float) -> None:
+    torch.manual_seed(0)
+    layer = S5(make_spec(width=400), state_size=8, num_blocks=2, output_init=output_init)
+    squares = torch.view_as_complex(layer.output_RDP2.detach()).abs().square()
+    # 3,200 numbers: four standard errors are seven per cent.
+    assert squares.mean().item() == pytest.approx(variance, rel=0.1)
+
+
+@pytest.mark.parametrize("activation", ["half_glu1", "half_glu2"])
+def test_what_the_gate_lets_through(activation: Any) -> None:
+    torch.manual_seed(0)
+    layer = S5(make_spec(), state_size=8, num_blocks=2, activation=activation).double().eval()
+    x = torch.randn(1, 5, 12, dtype=torch.float64)
+    mixed = s5_scan(
+        x,
+        step_P=layer.log_step_P.exp(),
+        real_P=layer.real_P,
+        imag_P=layer.imag_P,
+        input_PD2=layer.input_PD2,
+        output_RDP2=layer.output_RDP2,
+        skip_D=layer.skip_D,
+    )
+    bent = torch.nn.functional.gelu(mixed)
+    gate = 1 / (1 + torch.exp(-(bent @ layer.gate.weight.T + layer.gate.bias)))
+    through = bent if activation == "half_glu1" else mixed
+    torch.testing.assert_close(layer(x), through * gate)
+
+
 def test_the_start_is_block_diagonal_hippo() -> None:
     torch.manual_seed(0)
     layer = S5(make_spec(), state_size=8, num_blocks=2)

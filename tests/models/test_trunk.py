@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from lra_bench.build import build
 from lra_bench.errors import UserError
 from lra_bench.models.encoder import EncoderSpec, Mixer
-from lra_bench.models.layers import FeedForward
+from lra_bench.models.layers import BatchNorm, FeedForward, ScaleNorm
 from lra_bench.models.transformer import DenseAttention
 from lra_bench.models.trunk import TransformerEncoder
-from models.made_up import assert_encodes_as, make_spec
+from models.made_up import LENGTHS, assert_encodes_as, make_spec, padded
 
 
 def affine(layer: Any) -> oracle.Affine:
@@ -29,12 +30,12 @@ def weights_of(part: Any) -> oracle.FeedForward | None:
 
 
 @pytest.mark.parametrize("feed_forward", [FeedForward, None])
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_the_trunk_is_the_naive_one(feed_forward: Any, positions: str) -> None:
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "none"])
+def test_the_trunk_is_the_naive_one(feed_forward: Any, positions: str, norm_place: str) -> None:
     torch.manual_seed(0)
-    encoder = TransformerEncoder(
-        make_spec(positions=positions), mixer=DenseAttention, feed_forward=feed_forward
-    )
+    spec = make_spec(positions=positions, norm_place=norm_place)
+    encoder = TransformerEncoder(spec, mixer=DenseAttention, feed_forward=feed_forward)
     encoder = encoder.double().eval()
     for weight in encoder.parameters():
         # Norms start at one and biases at zero; then many a mistake would not show.
@@ -55,10 +56,35 @@ def test_the_trunk_is_the_naive_one(feed_forward: Any, positions: str) -> None:
                 )
                 for layer in layers
             ],
-            norm=affine(encoder.norm),
+            norm=None if norm_place == "post" else affine(encoder.norm),
         )
 
     assert_encodes_as(encoder, slow)
+
+
+@pytest.mark.parametrize("norm", ["batch", "scale"])
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+def test_padding_changes_nothing_whatever_the_norm(norm: str, norm_place: str) -> None:
+    """Not even in training, where a batch norm sees all real tokens of the batch."""
+    torch.manual_seed(0)
+    tokens, mask = padded()
+    other = torch.where(mask, tokens, (tokens + 3) % 11)
+    sizes = make_spec(norm=norm, norm_place=norm_place, positions="none")
+    one = TransformerEncoder(sizes, mixer=DenseAttention)
+    kinds = [type(part) for part in one.modules() if isinstance(part, (BatchNorm, ScaleNorm))]
+    assert len(kinds) == (5 if norm_place == "pre" else 4)
+    two = copy.deepcopy(one)
+    narrow = max(LENGTHS)
+    for _ in range(2):
+        states = one(tokens, mask)
+        changed = two(other[:, :narrow], mask[:, :narrow])
+        torch.testing.assert_close(states[mask], changed[mask[:, :narrow]])
+    # What has been seen is all that evaluation needs, and is kept with the weights.
+    two = TransformerEncoder(sizes, mixer=DenseAttention)
+    two.load_state_dict(one.state_dict())
+    states = one.eval()(tokens, mask)
+    alone = two.eval()(tokens[2:, : LENGTHS[2]])
+    torch.testing.assert_close(states[2, : LENGTHS[2]], alone[0])
 
 
 class Gate(nn.Module):

@@ -33,19 +33,31 @@ def encode(
     tokens_L: Tensor,
     *,
     embedding_VD: Tensor,
-    positions_PD: Tensor,
+    positions_PD: Tensor | None,
     layers: Sequence[Layer],
-    norm: Affine,
+    norm: Affine | None,
 ) -> Tensor:
-    """Return the states of one sequence, (L, D)."""
+    """Return the states of one sequence, (L, D); without a last norm, norms come after the parts.
+
+    Source: arXiv 2002.04745, table 1 (pre-LN and post-LN).
+    """
     x_LD = torch.stack(
-        [embedding_VD[token] + positions_PD[place] for place, token in enumerate(tokens_L.tolist())]
+        [
+            embedding_VD[token] + (0 if positions_PD is None else positions_PD[place])
+            for place, token in enumerate(tokens_L.tolist())
+        ]
     )
     for layer in layers:
+        if norm is None:
+            x_LD = layer_norm(x_LD + layer.mix(x_LD), layer.norm)
+            if layer.feed_forward is not None:
+                part = layer.feed_forward
+                x_LD = layer_norm(x_LD + branch(x_LD, part), part.norm)
+            continue
         x_LD = x_LD + layer.mix(layer_norm(x_LD, layer.norm))
         if layer.feed_forward is not None:
             x_LD = feed_forward(x_LD, layer.feed_forward)
-    return layer_norm(x_LD, norm)
+    return x_LD if norm is None else layer_norm(x_LD, norm)
 
 
 def layer_norm(x: Tensor, weights: Affine) -> Tensor:
@@ -55,8 +67,12 @@ def layer_norm(x: Tensor, weights: Affine) -> Tensor:
 
 
 def feed_forward(x: Tensor, weights: FeedForward) -> Tensor:
-    """Return the sum of the branch and its input."""
-    hidden = layer_norm(x, weights.norm) @ weights.up[0].T + weights.up[1]
+    """Return the sum of the branch, norm first, and its input."""
+    return x + branch(layer_norm(x, weights.norm), weights)
+
+
+def branch(x: Tensor, weights: FeedForward) -> Tensor:
+    hidden = x @ weights.up[0].T + weights.up[1]
     cube = hidden + 0.044715 * hidden**3
     hidden = hidden / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * cube))
-    return x + hidden @ weights.down[0].T + weights.down[1]
+    return hidden @ weights.down[0].T + weights.down[1]
