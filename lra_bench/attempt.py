@@ -108,12 +108,14 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
         parts.folder.checkpoint_path(fingerprint),
         model,
         optimization.optimizer,
+        run_id=run_id(parts.request.request_id, fingerprint),
         every_seconds=config.checkpoint_seconds,
+        max_share=config.checkpoint_share,
     )
-    state = as_user_error(checkpoint.restore, "checkpoint")
-    state.started_at = state.started_at or datetime.now(UTC).isoformat(timespec="seconds")
+    state = as_user_error(lambda: checkpoint.restore(tracker.message), "checkpoint")
+    _begin_session(state, device, code[0])
     outcome = _Outcome(state, baseline, device)
-    tracker.start(_info(parts, state, run_id(parts.request.request_id, fingerprint)))
+    tracker.start(_info(parts, state, checkpoint.run_id))
     _say_what_matters(parts, state, tracker)
     finished = False
     try:
@@ -128,6 +130,21 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
             tracker.finish({"num_steps": state.step}, failed=True)
     _write(record, parts, checkpoint)
     return record
+
+
+def _begin_session(state: State, device: str, commit: str | None) -> None:
+    """Note which machine and versions make the steps that follow."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    state.started_at = state.started_at or now
+    state.sessions.append(
+        {
+            "from_step": state.step,
+            "started_at": now,
+            "device": device,
+            "torch": provenance.versions().get("torch", ""),
+            "git_commit": commit,
+        }
+    )
 
 
 def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
@@ -166,7 +183,7 @@ def _info(parts: Parts, state: State, run_id: str) -> RunInfo:
 
 
 def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
-    """Say what everybody must know about the data, and where the run goes on."""
+    """Say what everybody must know about the data, where the run goes on, and whether exactly."""
     info = parts.task.info()
     for kind, text in (("warning", info.warning), ("note", info.note)):
         if text:
@@ -174,6 +191,14 @@ def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
     if state.step:
         num_steps = parts.request.config.train.num_steps
         tracker.message(f"  going on after step {state.step:,} of {num_steps:,}")
+    *earlier, now = state.sessions
+    for kind in ("device", "torch", "git_commit"):
+        others = [str(session[kind]) for session in earlier if session[kind] != now[kind]]
+        if others:
+            tracker.message(
+                f"note: earlier steps were made with {kind} {others[-1]}, now it is {now[kind]}: "
+                f"the last digits may differ from those of a run that was not moved"
+            )
 
 
 def _train_and_test(
@@ -269,6 +294,7 @@ def _record_of(
         dtype=request.config.train.precision,
         started_at=state.started_at,
         num_resumes=state.num_resumes,
+        sessions=state.sessions,
     )
 
 

@@ -6,8 +6,10 @@ Tasks may import this; it needs nothing but the standard library.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
+import re
 import secrets
 import socket
 import time
@@ -27,18 +29,20 @@ def draft_of(path: Path) -> Path:
 
     Two processes never share it, not even on two machines that share the folder.
     """
-    owner = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+    owner = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name[:150]}.{owner}.tmp")
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, durable: bool = True, previous: Path | None = None) -> Iterator[Path]:
     """Give a name to write to; afterwards the file has the whole new content, or its old one.
-
-    What has been written is flushed to the disk before it takes the name.
 
     Args:
         path: The file; its folder is made if it is not there.
+        durable: Flush content and name to the disk, so that they survive a loss of power; False
+            for what is of no use afterwards.
+        previous: The old file is kept under this name. Who is killed between the two renamings
+            leaves this one alone.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; the old file is untouched.
@@ -47,32 +51,82 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
         yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            _flush(draft)
+        if previous is not None and path.exists():
+            path.replace(previous)
         draft.replace(path)
+        if durable:
+            _flush(path.parent)
     finally:
         # The error that led here matters more than one of clearing up.
         with suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def _flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():
+            # Not every system opens a folder.
+            return
+        raise
+    try:
+        os.fsync(number)
+    except OSError:
+        # Nor does every file system flush one.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(number)
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file so that a reader sees the old content or the whole new one, never a part.
+
+    Args:
+        path: The file.
+        content: What it holds afterwards.
+        durable: See `atomic`.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; the old file is untouched.
     """
-    with atomic(path) as draft:
+    with atomic(path, durable=durable) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def remove_abandoned_drafts(path: Path) -> None:
-    """Remove what processes that were killed left of a file; drafts of living ones stay."""
+    """Remove what processes that were killed left of a file; drafts of living ones stay.
+
+    Of a process of another machine only the age of the draft tells.
+    """
     oldest = time.time() - _ABANDONED_AFTER_SECONDS
     with suppress(OSError):
-        for draft in path.parent.glob(f".{path.name[:150]}.*.tmp"):
-            if draft.stat().st_mtime < oldest:
+        for draft in path.parent.glob(f".{glob.escape(path.name[:150])}.*.tmp"):
+            if _is_dead(draft) or draft.stat().st_mtime < oldest:
                 draft.unlink(missing_ok=True)
+
+
+def _is_dead(draft: Path) -> bool:
+    """Return whether the process that made a draft ran here and has ended."""
+    owner = re.fullmatch(r".*\.(.+)-(\d+)-[0-9a-f]{8}\.tmp", draft.name)
+    # What PID namespaces hide from each other has host names of its own.
+    if owner is None or not draft.name.endswith(f".{_host()}-{owner[2]}-{draft.name[-12:]}"):
+        return False
+    try:
+        os.kill(int(owner[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _host() -> str:
+    return socket.gethostname()[:40]
 
 
 def check_writable(folder: Path, name: str) -> None:
@@ -86,6 +140,7 @@ def check_writable(folder: Path, name: str) -> None:
         UserError: It cannot be written; the text says why.
     """
     probe = draft_of(folder / "writable")
+    remove_abandoned_drafts(folder / "writable")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"lra_bench")

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+# Windows has no SIGUSR1.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,37 +29,49 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupt(AbstractContextManager["Interrupt"]):
-    """Notices SIGINT and SIGTERM, so that the loop can stop between two steps.
+    """Notices the signals that ask for an end, so that the loop can stop between two steps.
 
-    A second signal is not held back: it ends the process as usual.
+    SIGINT is Ctrl-C; SIGTERM is what Slurm and others send before they take a machine away, and
+    SIGUSR1 what Slurm is asked to send some time before (``sbatch --signal=USR1@120``). A second
+    signal of the same kind is not held back: it ends the process as usual.
+
+    Args:
+        stop_file: Asks for an end as SIGTERM does, from when it is there; looked for once a second.
+        clock: Tells the time [seconds].
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, stop_file: Path | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.signal_number: int | None = None
+        self.stop_file, self.clock = stop_file, clock
+        self._looked_at = float("-inf")
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         """Begin to listen."""
         # Python hands signals to the main thread only; elsewhere there is nothing to listen to.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._notice)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give the signals back."""
-        self._restore()
-
-    def _notice(self, number: int, _: FrameType | None) -> None:
-        self.signal_number = number
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def _notice(self, number: int, _: FrameType | None) -> None:
+        # The first decides: a cluster may send several kinds, one soon after the other.
+        self.signal_number = self.signal_number or number
+        signal.signal(number, self._before[number])
+
     def check(self) -> None:
-        """Raise `Interrupted` if a signal has come."""
+        """Raise `Interrupted` if a signal has come, or the file is there."""
+        if self.stop_file is not None and self.clock() - self._looked_at >= 1.0:
+            self._looked_at = self.clock()
+            if self.stop_file.exists():
+                self.signal_number = self.signal_number or signal.SIGTERM
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
 
@@ -60,6 +79,8 @@ class Interrupt(AbstractContextManager["Interrupt"]):
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM end work in the way that Ctrl-C does, which clears up, instead of at once.
+
+    SIGUSR1 likewise; see `Interrupt`.
 
     Raises:
         Interrupted: It came.
@@ -71,8 +92,10 @@ def sigterm_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    wanted = [number for number in SIGNALS if number != signal.SIGINT]
+    before = {number: signal.signal(number, end) for number in wanted}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,6 +6,7 @@ added is kept, and written back.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -16,14 +17,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from lra_bench import identity, plain
 from lra_bench.errors import UserError
-from lra_bench.files import reason, write_atomically
+from lra_bench.files import reason, remove_abandoned_drafts, write_atomically
 from lra_bench.identity import NAMES
 from lra_bench.metrics import Evaluation, metric
 from lra_bench.types import DataInfo
 
 # Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
 # means something else is a new major one, and needs a function in `_UPGRADES`.
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 Status = Literal["completed", "failed", "diverged"]
 # No honest duration or rate is as large [seconds, 1/second].
 _LONGEST = 1e15
@@ -78,6 +79,10 @@ class RunRecord:
         dtype: Precision of the matrix products.
         started_at: UTC, ISO 8601.
         num_resumes: How often the run was continued from a checkpoint.
+        sessions: The processes that made the steps, one more than resumes: ``from_step``,
+            ``started_at``, ``device``, ``torch`` and ``git_commit`` of each. Where these are not
+            all the same, the last digits may differ from those of an undisturbed run. Empty in
+            records of before version 2.1.
         num_processes: Processes that trained together.
         schema_version: Version of this layout; a newer minor one if it was read from such a file.
         extra: Fields that a newer minor version has, as they stand in the file.
@@ -121,6 +126,7 @@ class RunRecord:
     dtype: str = ""
     started_at: str = ""
     num_resumes: int = 0
+    sessions: Sequence[Mapping[str, Any]] = field(default_factory=list)
     num_processes: int = 1
     schema_version: str = SCHEMA_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -211,6 +217,7 @@ def write(record: RunRecord, results_dir: Path) -> Path:
     path = record_path(results_dir, record.setting, record.task, record.model, record.run_id)
     text = json.dumps(as_dict(record), indent=1, sort_keys=True, allow_nan=False)
     write_atomically(path, text + "\n")
+    remove_abandoned_drafts(path)
     return path
 
 
@@ -288,6 +295,11 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
             f"has schema_version {content['schema_version']!r:.60}, this program reads up to "
             f"{SCHEMA_VERSION}; a newer one may read it"
         )
+    for minor, name, value in _ADDED:
+        if _minor(content["schema_version"]) < minor:
+            content.setdefault(name, copy.copy(value))
+    if not _is_newer(content["schema_version"]):
+        content["schema_version"] = SCHEMA_VERSION
     return content
 
 
@@ -301,7 +313,11 @@ def _major(version: Any) -> int | None:
 
 def _is_newer(version: str) -> bool:
     """Return whether a version has a higher minor number than this program's."""
-    return int(version.split(".")[1]) > int(SCHEMA_VERSION.split(".")[1])
+    return _minor(version) > _minor(SCHEMA_VERSION)
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
 
 
 def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,6 +382,10 @@ def _sums_1(sums: Any) -> dict[str, Any] | None:
 
 # What turns a major version into the next one.
 _UPGRADES: dict[int | None, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+
+
+# What minor versions of the present major one have added, with what older records are given.
+_ADDED: Sequence[tuple[int, str, Any]] = ((1, "sessions", []),)
 
 
 def _contradictions(record: RunRecord) -> Iterator[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
     """Build the encoder and the head that a configuration describes, with the seed's weights.
 
-    PyTorch's random numbers begin with the seed anew.
+    Every random generator of the process begins with the seed anew.
 
     Args:
         config: The configuration.
@@ -40,14 +40,13 @@ def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
     Raises:
         UserError: An option is wrong, or two do not go together.
     """
-    import torch
-
+    from lra_bench import randomness
     from lra_bench.heads import encoder_spec, make_model
     from lra_bench.models.encoder import SequenceEncoder, check_choices
 
     metrics_of(task)
     spec = as_user_error(lambda: encoder_spec(config.trunk, task, config.head), "trunk")
-    torch.manual_seed(config.seed)
+    randomness.seed_all(config.seed)
     try:
         encoder = build(config.model, "model", spec=spec)
         if isinstance(encoder, SequenceEncoder):
@@ -195,5 +194,7 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> RunRecor
             f"already done ({done.started_at} on {done.device}{code}), reusing "
             f"{parts.folder.record_path(fingerprint)}; force=true runs it again"
         )
+        # Whoever wrote the record may have been killed before clearing up.
+        parts.folder.remove_leftovers(fingerprint)
         return done
     return attempt(parts, fingerprint, tracker)

@@ -8,6 +8,7 @@ live/<request_id>.lock                          held while it is under way
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
@@ -29,9 +30,8 @@ from lra_bench.types import Progress
 
 # Time between two looks at a lock that another process holds [seconds].
 _PAUSE_SECONDS = 0.5
-# Time between two writings of the live status, and after which a writer is taken for gone.
-WRITE_SECONDS = 5.0
-GONE_AFTER_SECONDS = 120.0
+# Time between two writings of the live status, at least [seconds].
+WRITE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,15 @@ class RunFolder:
         kind = ".forced" if self.forced else ""
         name = f"{identity.run_id(self.request_id, data_sha256)}{kind}.pt"
         return self.results_dir / "checkpoints" / name
+
+    def remove_leftovers(self, data_sha256: str) -> None:
+        """Remove what a process that was killed has left of a run that has its record."""
+        path = self.checkpoint_path(data_sha256)
+        files.remove_abandoned_drafts(path)
+        files.remove_abandoned_drafts(self.record_path(data_sha256))
+        for leftover in path.parent.glob(f"{glob.escape(path.name)}*"):
+            with suppress(OSError):
+                leftover.unlink()
 
     @property
     def live_path(self) -> Path:
@@ -170,8 +179,7 @@ class LiveStatus:
         total: Units to do.
         metrics: Numbers of the last evaluation.
         started_at: UTC, ISO 8601.
-        updated_at: Likewise; a process that has not written for `GONE_AFTER_SECONDS` is gone, or
-            held up.
+        updated_at: Likewise. Whether the process is still at it, the lock tells, not the time.
     """
 
     request_id: str
@@ -212,20 +220,19 @@ class LiveTracker(Tracker):
         self.path, self.status, self.clock = path, status, clock
         self.status.started_at = _now()
         self.written_at = float("-inf")
+        files.remove_abandoned_drafts(path)
         self._write()
 
     def progress(self, progress: Progress) -> None:
         """See `Tracker`."""
         status = self.status
-        changed = progress.what != status.state
         status.state, status.done, status.total = progress.what, progress.done, progress.total
-        if changed or self.clock() - self.written_at > WRITE_SECONDS:
-            self._write()
+        self._write_now_and_then()
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """See `Tracker`."""
         self.status.metrics = {**metrics, "step": step}
-        self._write()
+        self._write_now_and_then()
 
     def interrupted(self) -> None:
         """Say that the run waits to be asked for again."""
@@ -237,13 +244,17 @@ class LiveTracker(Tracker):
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
+    def _write_now_and_then(self) -> None:
+        if self.clock() - self.written_at > WRITE_SECONDS:
+            self._write()
+
     def _write(self) -> None:
         self.status.updated_at = _now()
         self.written_at = self.clock()
         # A disk that is full must not end the run.
         with suppress(OSError, ValueError):
             text = json.dumps(asdict(self.status), indent=1, sort_keys=True, allow_nan=False)
-            files.write_atomically(self.path, f"{text}\n")
+            files.write_atomically(self.path, f"{text}\n", durable=False)
 
 
 def _now() -> str:

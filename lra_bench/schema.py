@@ -168,7 +168,9 @@ class RunConfig(Section):
     results_dir: Folder
     """Where records go."""
     checkpoint_seconds: NotNegative
-    """Time between two checkpoints [seconds]."""
+    """Time between two checkpoints, at least [seconds]."""
+    checkpoint_share: Annotated[float, Field(gt=0, le=1)]
+    """Largest share of the time of a run that checkpoints may take, from above 0 to 1."""
     force: bool
     """Run again although there is a record."""
     wait: bool

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +24,8 @@ from lra_bench.files import (
     size_of,
     write_atomically,
 )
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -63,6 +68,28 @@ def test_only_drafts_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> 
     os.utime(other, (days_ago, days_ago))
     remove_abandoned_drafts(path)
     assert sorted(tmp_path.iterdir()) == sorted([living, other])
+
+
+def test_drafts_of_a_process_that_has_ended_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run[1].pt"
+    code = (
+        "import sys; from pathlib import Path; from lra_bench.files import draft_of\n"
+        "draft_of(Path(sys.argv[1])).write_bytes(b'half')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=ENVIRONMENT)
+    (dead,) = tmp_path.iterdir()
+    elsewhere = path.with_name(dead.name.replace(socket.gethostname()[:40], "elsewhere"))
+    elsewhere.write_bytes(b"half")
+    remove_abandoned_drafts(path)
+    assert list(tmp_path.iterdir()) == [elsewhere]
+
+
+def test_the_old_file_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    path, previous = tmp_path / "file", tmp_path / "file.previous"
+    for content in (b"1", b"2", b"3"):
+        with atomic(path, previous=previous) as draft:
+            draft.write_bytes(content)
+    assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> None:

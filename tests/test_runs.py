@@ -69,7 +69,10 @@ def test_one_at_a_time(tmp_path: Path) -> None:
             folder(tmp_path, forced=True).lock(wait=False, say=said.append),
         ):
             pass
-        LiveTracker(run.live_path, status()).progress(Progress("training", 5, 20))
+        clock = Clock()
+        tracker = LiveTracker(run.live_path, status(), clock)
+        clock.now = WRITE_SECONDS + 1
+        tracker.progress(Progress("training", 5, 20))
         with (
             pytest.raises(UserError, match=r"process \d+ on .*, training 5 of 20"),
             run.lock(wait=False, say=said.append),
@@ -116,13 +119,19 @@ def test_the_live_status_is_written_now_and_then(tmp_path: Path) -> None:
     tracker.progress(Progress("training", 2, 20))
     live = LiveStatus.read(path)
     assert live is not None
-    assert (live.state, live.done, live.total) == ("training", 1, 20)
+    # It was written less than a second ago.
+    assert (live.state, live.done) == ("preparing", 0)
     clock.now = WRITE_SECONDS + 1
+    tracker.log({"validation_accuracy": 0.5}, step=2)
     tracker.progress(Progress("training", 3, 20))
-    tracker.log({"validation_accuracy": 0.5}, step=3)
     live = LiveStatus.read(path)
     assert live is not None
-    assert (live.done, live.metrics) == (3, {"validation_accuracy": 0.5, "step": 3})
+    assert (live.done, live.metrics) == (2, {"validation_accuracy": 0.5, "step": 2})
+    clock.now = 2 * WRITE_SECONDS + 2
+    tracker.progress(Progress("training", 3, 20))
+    live = LiveStatus.read(path)
+    assert live is not None
+    assert live.done == 3
     tracker.interrupted()
     live = LiveStatus.read(path)
     assert live is not None

@@ -128,7 +128,11 @@ class Bench:
             # What a process that starts anew would draw if nothing were restored.
             torch.manual_seed(99)
         checkpoint = Checkpoint(
-            self.path, model, optimization.optimizer, every_seconds=self.every_seconds
+            self.path,
+            model,
+            optimization.optimizer,
+            run_id="this",
+            every_seconds=self.every_seconds,
         )
         interrupt = Interrupt()
         recorder = Recorder(interrupt, stop_after, during)
@@ -209,7 +213,9 @@ def test_going_on_from_a_checkpoint_on_the_way_is_exact(tmp_path: Path) -> None:
 
     model = make(seed=5, dropout=0.2)
     optimization = Optimization(model, bench.config)
-    checkpoint = Checkpoint(bench.path, model, optimization.optimizer, every_seconds=0.0)
+    checkpoint = Checkpoint(
+        bench.path, model, optimization.optimizer, run_id="this", every_seconds=0.0
+    )
     with pytest.raises(SystemExit):
         trainer.train(
             model,

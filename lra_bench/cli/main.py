@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None, *, parser: Parser | None = None) ->
         number = getattr(error, "signal_number", signal.SIGINT)
         # A run goes on where it was; data that were not ready are begun again.
         print("\ninterrupted; give the same line again to go on", file=sys.stderr)
-        return EXIT_PREEMPTED if number == signal.SIGTERM else EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_PREEMPTED
     except OSError as error:
         # An unreadable file, a full disk: the system's own words name the file.
         print(f"lra-bench: {error}", file=sys.stderr)

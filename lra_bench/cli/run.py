@@ -40,7 +40,8 @@ keys
   train.KEY=  trunk.KEY=  head.KEY=  task.KEY=  model.KEY=  objective.KEY=  tracker.KEY=
   force=true runs again what has been done; quiet=true prints the result only
   wait=false stops at once where the same run is under way elsewhere, instead of waiting for it
-  checkpoint_seconds=300 is the time between two checkpoints
+  checkpoint_seconds=60  checkpoint_share=0.01 are the time between two checkpoints, and the most
+  of the time that they may take
 
 A run that was interrupted goes on when the same line is given again.
 """

@@ -90,6 +90,7 @@ def test_the_command_of_a_record_repeats_it(words: Cli, tmp_path: Path) -> None:
 
 def test_what_changes_no_number_changes_no_identity(words: Cli) -> None:
     other = ["results_dir=x", "cache_dir=y", "checkpoint_seconds=1", "quiet=true", "tracker=wandb"]
+    other += ["checkpoint_share=0.5"]
     plain, changed = compose(words[1:]), compose([*words[1:5], *other])
     assert plain.request_id == changed.request_id
     assert plain.request_id != compose([*words[1:], "seed=1"]).request_id
@@ -361,7 +362,8 @@ def test_interrupted_and_gone_on(
     results = tmp_path / "results"
     assert not list((results / "runs").rglob("*"))
     assert not list(results.rglob("*.tmp"))
-    assert len(list((results / "checkpoints").iterdir())) == 1
+    names = sorted(path.name for path in (results / "checkpoints").iterdir())
+    assert [name.split(".", 1)[1] for name in names] == ["pt", "pt.previous"]
 
     assert main([*long, f"tracker={tracker}"]) == 0
     assert "going on after step" in capsys.readouterr().err

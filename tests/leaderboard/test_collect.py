@@ -51,7 +51,7 @@ def test_what_cannot_be_ranked_is_named(tmp_path: Path) -> None:
     path = records.write(make(), tmp_path)
     content = json.loads(path.read_text())
     content["metrics"]["mcc"] = {"test": 0.5, "validation": 0.5}
-    content |= {"schema_version": "2.1", "ranking_metric": "mcc"}
+    content |= {"schema_version": "2.7", "ranking_metric": "mcc"}
     path.write_text(json.dumps(content))
     collection = collect([tmp_path])
     assert collection.records == []
