@@ -171,8 +171,7 @@ def _info(parts: Parts, state: State, run_id: str) -> RunInfo:
     labels = request.labels
     return RunInfo(
         run_id=run_id,
-        title=f"{labels['model']} on {labels['task']}, setting {labels['setting']}, objective "
-        f"{labels['objective']}, seed {request.config.seed}",
+        title=request.title,
         group="/".join(labels[name] for name in ("setting", "task", "model", "objective")),
         tags=list(request.names.values()),
         config={**request.sections, "seed": request.config.seed},

@@ -71,6 +71,11 @@ class Request:
         names = {name: self.names[name] for name in NAMED_GROUPS}
         return identity.labels(names, self.changes)
 
+    @property
+    def title(self) -> str:
+        """The run in one line for people."""
+        return identity.title(self.names, self.changes, self.config.seed)
+
     def command(self) -> str:
         """Return a command that repeats the run on any machine."""
         words = [f"{group}={self.names[group]}" for group in NAMED_GROUPS]

@@ -36,6 +36,14 @@ def wait_passively() -> None:
         os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def choose_device(name: str) -> torch.device:
     """Return a device by its name.
 

@@ -102,6 +102,15 @@ def run_id(request: str, data_sha256: str) -> str:
     return f"{request}-{data_sha256[:8]}"
 
 
+def title(names: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:
+    """Return a run in one line for people."""
+    shown = labels({name: names[name] for name in NAMES}, changes)
+    return (
+        f"{shown['model']} on {shown['task']}, setting {shown['setting']}, objective "
+        f"{shown['objective']}, seed {seed}"
+    )
+
+
 def labels(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, str]:
     """Return the names with what was changed about them, for people.
 

@@ -81,22 +81,45 @@ def build_objective(request: Request, model: TaskModel) -> Objective:
     return objective
 
 
-def run(request: Request) -> RunRecord:
-    """Do one run, or find that it has been done, and return its record.
+def finished(request: Request) -> RunRecord | None:
+    """Return the record of a run that need not be done, where that can be told at once.
+
+    Raises:
+        UserError: The task cannot be built, its data are broken, or a file there is no record.
+    """
+    task = build_task(request)
+    if request.config.force or not task.is_prepared():
+        return None
+    folder = RunFolder(Path(request.config.results_dir), request.names, request.request_id)
+    return folder.finished(task.fingerprint())
+
+
+def run(request: Request, *, stop_file: Path | None = None) -> RunRecord:
+    """Do one run, or find that it has been done, and return its record; see `run_or_reuse`."""
+    return run_or_reuse(request, stop_file=stop_file)[0]
+
+
+def run_or_reuse(request: Request, *, stop_file: Path | None = None) -> tuple[RunRecord, bool]:
+    """Do one run, or find that it has been done; return its record, and whether it was there.
 
     Everything that can be refused is refused before data are prepared. Everything that takes long
     can be interrupted, and goes on from there when the same run is asked for again.
+
+    Args:
+        request: What was asked for.
+        stop_file: Interrupts it as a signal does, from when it is there.
 
     Returns:
         The record, which has been written. Its status tells whether there is a result.
 
     Raises:
         UserError: Something the user wrote or provided is wrong.
+        UnderWay: Another process is at it, and the request does not want to wait.
         Interrupted: A signal came; the state has been saved (see `lra_bench.interrupt`).
         OSError: The record cannot be written.
     """
     console = Tracker() if request.config.quiet else ConsoleTracker()
-    interrupt = Interrupt()
+    interrupt = Interrupt(stop_file)
     parts = _parts_of(request, console, interrupt)
     tracker = build(request.config.tracker, "tracker")
     if not isinstance(tracker, Tracker):
@@ -164,7 +187,7 @@ def _live_status(request: Request) -> LiveStatus:
     )
 
 
-def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> RunRecord:
+def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> tuple[RunRecord, bool]:
     """Prepare, train, test and write, or find that this has been done."""
 
     def preparing(progress: Progress) -> None:
@@ -196,5 +219,5 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> RunRecor
         )
         # Whoever wrote the record may have been killed before clearing up.
         parts.folder.remove_leftovers(fingerprint)
-        return done
-    return attempt(parts, fingerprint, tracker)
+        return done, True
+    return attempt(parts, fingerprint, tracker), False

@@ -20,9 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lra_bench import files, identity, record
+from lra_bench import files, identity, locks, record
+from lra_bench.console import Rates
 from lra_bench.errors import UserError
 from lra_bench.record import BadRecord, RunRecord
 from lra_bench.tracking import Tracker
@@ -32,6 +31,10 @@ from lra_bench.types import Progress
 _PAUSE_SECONDS = 0.5
 # Time between two writings of the live status, at least [seconds].
 WRITE_SECONDS = 1.0
+
+
+class UnderWay(UserError):
+    """Another process is at the same run."""
 
 
 @dataclass(frozen=True)
@@ -119,35 +122,31 @@ class RunFolder:
             check: Called while waiting; may raise, to stop it.
 
         Raises:
-            UserError: Another process is at it, and ``wait`` is False.
+            UnderWay: Another process is at it, and ``wait`` is False.
         """
         self.lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_path)
+        lock = None
         said = False
-        while True:
-            try:
-                lock.acquire(timeout=0)
-                break
-            except Timeout:
+        try:
+            while (lock := locks.take(self.lock_path)) is None:
                 if not wait:
-                    raise UserError(
+                    raise UnderWay(
                         f"{self.owner()}; give wait=true to wait for it, or ask again later"
-                    ) from None
+                    )
                 if not said:
                     say(f"{self.owner()}; waiting for it (wait=false stops instead)")
                     said = True
                 check()
                 time.sleep(_PAUSE_SECONDS)
-            except OSError as error:
-                say(
-                    f"warning: {self.lock_path} cannot be locked ({files.reason(error)}): two "
-                    f"identical runs at once would both do the work"
-                )
-                break
+        except OSError as error:
+            say(
+                f"warning: {self.lock_path} cannot be locked ({files.reason(error)}): two "
+                f"identical runs at once would both do the work"
+            )
         try:
             yield
         finally:
-            if lock.is_locked:
+            if lock is not None:
                 lock.release()
 
     def owner(self) -> str:
@@ -177,6 +176,8 @@ class LiveStatus:
         state: ``preparing``, ``training``, ``validating``, ``testing``, or ``interrupted``.
         done: Units done of what the state says.
         total: Units to do.
+        per_second: How fast it goes, in units of ``done``; None if that is not known yet.
+        seconds_left: Time until ``total`` [seconds]; likewise.
         metrics: Numbers of the last evaluation.
         started_at: UTC, ISO 8601.
         updated_at: Likewise. Whether the process is still at it, the lock tells, not the time.
@@ -192,9 +193,16 @@ class LiveStatus:
     state: str = "preparing"
     done: int = 0
     total: int = 0
+    per_second: float | None = None
+    seconds_left: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     started_at: str = ""
     updated_at: str = ""
+
+    @property
+    def title(self) -> str:
+        """The run in one line for people."""
+        return identity.title(self.names, self.changes, self.seed)
 
     @classmethod
     def read(cls, path: Path) -> LiveStatus | None:
@@ -218,6 +226,7 @@ class LiveTracker(Tracker):
         self, path: Path, status: LiveStatus, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path, self.status, self.clock = path, status, clock
+        self.rates = Rates(clock)
         self.status.started_at = _now()
         self.written_at = float("-inf")
         files.remove_abandoned_drafts(path)
@@ -227,6 +236,8 @@ class LiveTracker(Tracker):
         """See `Tracker`."""
         status = self.status
         status.state, status.done, status.total = progress.what, progress.done, progress.total
+        left = status.seconds_left = self.rates.seconds_left(progress)
+        status.per_second = (progress.total - progress.done) / left if left else None
         self._write_now_and_then()
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:

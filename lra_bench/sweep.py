@@ -6,13 +6,17 @@ Hydra's sweepers choose the runs and its launchers say where they run. What a ru
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lra_bench.compose import Request, compose
+from lra_bench.errors import UserError
+from lra_bench.hardware import num_cores
 from lra_bench.paths import conf_dir
 from lra_bench.words import expand_sweep, quote_paths, search_words, spell_out_globs
 
@@ -20,8 +24,12 @@ from lra_bench.words import expand_sweep, quote_paths, search_words, spell_out_g
 Job = Callable[[Sequence[str]], float]
 
 _SWEEPER, _LOGGING = "hydra/sweeper=", "hydra/job_logging="
-# A failed run is one point less, not the end of the search.
-_SEARCH = {"direction": "maximize", "max_failure_rate": "1.0"}
+_LAUNCHER = "hydra/launcher"
+EXTRA = "pip install 'lra_bench[sweeps]'"
+
+
+class WorkerDied(Exception):
+    """A process that did runs of a sweep was killed."""
 
 
 class RunFailed(Exception):
@@ -58,6 +66,39 @@ def expand(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[Re
     return [compose(run, config_dirs=config_dirs) for run in expand_sweep(words)]
 
 
+def for_launcher(words: Sequence[str], cores: int | None = None) -> list[str]:
+    """Return the words of a sweep with what runs side by side on this machine need.
+
+    They share its cores instead of fighting for them, and do not draw bars into one another.
+
+    Args:
+        words: As `spelt_out` returns them.
+        cores: Of the machine; None to ask it.
+    """
+    options = dict(word.split("=", 1) for word in words)
+    if options.get(_LAUNCHER) != "joblib":
+        return list(words)
+    workers = num_workers(words, cores)
+    more = {"num_threads": str(max(1, (cores or num_cores()) // workers)), "quiet": "true"}
+    return [*words, *(f"{key}={value}" for key, value in more.items() if key not in options)]
+
+
+def num_workers(words: Sequence[str], cores: int | None = None) -> int:
+    """Return how many runs a sweep does side by side on this machine.
+
+    Args:
+        words: As `spelt_out` returns them.
+        cores: Of the machine; None to ask it.
+    """
+    options = dict(word.split("=", 1) for word in words)
+    if options.get(_LAUNCHER) != "joblib":
+        return 1
+    asked = options.get("hydra.launcher.n_jobs", "-1")
+    jobs = int(asked) if re.fullmatch(r"-?[1-9]\d*", asked) else -1
+    # Below zero it counts from the number of cores down, -1 being all.
+    return jobs if jobs > 0 else max(1, (cores or num_cores()) + 1 + jobs)
+
+
 def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) -> None:
     """Hand a sweep to Hydra.
 
@@ -68,8 +109,11 @@ def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) 
 
     Raises:
         RunFailed: A run had no result; the others were done all the same.
+        WorkerDied: A process that did runs was killed, which ends all runs under way.
+        UserError: The launcher or sweeper is not there, or does not take its options.
     """
     import hydra
+    from hydra.errors import HydraException
 
     def do(_: Any) -> float:
         from hydra.core.hydra_config import HydraConfig
@@ -85,12 +129,14 @@ def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) 
         # What a run has to say is in its record; an empty log file a run would be in the way, and
         # has a name that Hydra reads `${` in.
         line.append(f"{_LOGGING}none")
-    if f"{_SWEEPER}optuna" in words:
-        for key, value in _SEARCH.items():
-            if not any(word.startswith(f"hydra.sweeper.{key}=") for word in words):
-                line.append(f"hydra.sweeper.{key}={value}")
-    with _command_line(line):
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(do)()
+    try:
+        with _command_line(line):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(do)()
+    except BrokenExecutor as error:
+        raise WorkerDied from error
+    except HydraException as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{first}; launchers and sweepers come with {EXTRA}") from error
 
 
 @contextmanager

@@ -94,3 +94,17 @@ def test_a_run_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(sweep.RunFailed):
         launched(tmp_path, ["model=local", "seed=1,2"], failing="seed=2")
     assert (sys.argv, os.environ.get("HYDRA_FULL_ERROR")) == before
+
+
+def test_workers_share_the_cores() -> None:
+    parallel = [*RUN, "hydra/launcher=joblib"]
+    for words, threads in (
+        (parallel, 1),
+        ([*parallel, "hydra.launcher.n_jobs=2"], 4),
+        ([*parallel, "hydra.launcher.n_jobs=-2"], 1),
+        ([*parallel, "hydra.launcher.n_jobs=100"], 1),
+    ):
+        assert sweep.for_launcher(words, 8) == [*words, f"num_threads={threads}", "quiet=true"]
+    own = [*parallel, "num_threads=3", "quiet=false"]
+    assert sweep.for_launcher(own, 8) == own
+    assert sweep.for_launcher(RUN, 8) == RUN

@@ -74,7 +74,7 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench data prepare task=l", ["task=listops"]),
         ("lra-bench data verify --", ["--config-dir"]),
         ("lra-bench run --c", ["--config-dir", "--cfg"]),
-        ("lra-bench ", ["run", "data", "ls", "leaderboard", "completion"]),
+        ("lra-bench ", ["run", "status", "data", "ls", "leaderboard", "completion"]),
         ("lra-bench completion ", ["bash", "zsh", "fish"]),
         ("lra-bench leaderboard --", ["--out"]),
         ("lra-bench run --config-dir ", []),

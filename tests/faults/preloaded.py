@@ -1,7 +1,6 @@
 """What the process has imported from which the others are forked."""
 
 import conftest  # noqa: F401  # Settles how threads wait, before torch.
-
 import hydra  # noqa: F401
 import torch
 import torch._dynamo  # The first optimizer imports it.
@@ -16,7 +15,7 @@ import lra_bench.models.ernie_sparse
 import lra_bench.objective
 import lra_bench.optim
 import lra_bench.runner
-import lra_bench.trainer  # noqa: F401
+import lra_bench.trainer
 
 # A pool of threads does not survive a fork.
 torch.set_num_threads(1)

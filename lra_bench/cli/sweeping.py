@@ -1,0 +1,258 @@
+"""A sweep: which runs it has, doing them in rounds, and what has become of them.
+
+A job leaves what became of its run in the folder of the sweep, so that it can be done wherever a
+launcher likes. Runs that another process is at are left for a second round; after a job that was
+killed, what is left is handed out again.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from lra_bench.cli.parsing import EXIT_FAILED, make_importable
+from lra_bench.compose import Request, compose
+from lra_bench.console import count, duration
+from lra_bench.errors import UserError
+from lra_bench.interrupt import SIGNALS, Interrupted
+from lra_bench.sweep_folder import FINAL, Outcome, OutcomeState, Planned, SweepFolder, planned
+
+# Rounds in a row that bring nothing before a sweep gives up.
+_MAX_IDLE_ROUNDS = 3
+_IN_WORDS = {
+    "waiting": "not begun",
+    "running": "interrupted",
+    "deferred": "under way elsewhere",
+    "interrupted": "interrupted",
+}
+
+
+def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
+    """Do every run that words list, or that a search chooses, and return the exit code.
+
+    Raises:
+        UserError: A word is wrong; no run has been started.
+        Interrupted: A signal came; what was under way has been saved.
+    """
+    from lra_bench import sweep as sweeps
+
+    words = sweeps.spelt_out(words, config_dirs=config_dirs)
+    if sweeps.chooses_itself(words):
+        return _search(words, config_dirs)
+    requests = {
+        request.request_id: request for request in sweeps.expand(words, config_dirs=config_dirs)
+    }
+    _check(list(requests.values()))
+    runs = [Planned(key, one.title, one.command()) for key, one in requests.items()]
+    print(count(len(runs), "run"), file=sys.stderr)
+    began = time.monotonic()
+    first = next(iter(requests.values())).config
+    with planned(Path(first.results_dir), runs) as folder, _stopping(folder):
+        _note_finished(requests.values(), folder)
+        _rounds(words, config_dirs, folder, runs, may_wait=first.wait)
+        outcomes = {run: folder.outcome(run.request_id) for run in runs}
+        stopped = folder.stopped_by()
+    _summarize(outcomes, time.monotonic() - began)
+    if stopped is not None:
+        raise Interrupted(stopped)
+    return 0 if all(one.state in ("done", "reused") for one in outcomes.values()) else EXIT_FAILED
+
+
+def _check(requests: Sequence[Request]) -> None:
+    """Find a class that cannot be had, or an option that it does not take, before a run starts.
+
+    Raises:
+        UserError: There is one.
+    """
+    from lra_bench.build import build_task, check_options
+
+    seen = set()
+    for request in requests:
+        choice = repr((request.sections["task"], request.sections["model"]))
+        if choice not in seen:
+            seen.add(choice)
+            build_task(request)
+            check_options(request.config.model, "model", {"spec"})
+
+
+@contextmanager
+def _stopping(folder: SweepFolder) -> Iterator[None]:
+    """Hand signals on to all jobs, wherever they are; a second Ctrl-C ends the sweep as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        folder.stop(number)
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note_finished(requests: Iterable[Request], folder: SweepFolder) -> None:
+    """Note the runs that need no job because their records are there."""
+    from lra_bench.runner import finished
+
+    for request in requests:
+        try:
+            record = finished(request)
+        except (UserError, OSError):
+            # The job will say so.
+            continue
+        if record is not None and record.status == "completed":
+            folder.note(request.request_id, Outcome("reused"))
+
+
+def _rounds(
+    words: Sequence[str],
+    config_dirs: Sequence[Path],
+    folder: SweepFolder,
+    runs: Sequence[Planned],
+    *,
+    may_wait: bool,
+) -> None:
+    """Hand out the runs, until nothing is left to do or nothing comes of it any more."""
+    from lra_bench import sweep as sweeps
+
+    def left() -> set[str]:
+        states = {run.request_id: folder.outcome(run.request_id) for run in runs}
+        return {key for key, outcome in states.items() if outcome.state not in FINAL}
+
+    idle, wait, todo = 0, False, left()
+    while todo and folder.stopped_by() is None and idle < _MAX_IDLE_ROUNDS:
+        job = partial(_job, config_dirs, folder, wait and may_wait)
+        try:
+            sweeps.launch(sweeps.for_launcher(words), job, config_dirs=config_dirs)
+        except sweeps.WorkerDied:
+            if folder.stopped_by() is None:
+                print("a job was killed; handing out again what is left", file=sys.stderr)
+        wait, before, todo = True, todo, left()
+        if not may_wait and {folder.outcome(key).state for key in todo} == {"deferred"}:
+            return
+        idle = idle + 1 if before == todo else 0
+
+
+def _job(
+    config_dirs: Sequence[Path], folder: SweepFolder, wait: bool, words: Sequence[str]
+) -> float:
+    """Do a run of a sweep, wherever it was launched, and note what has become of it."""
+    from lra_bench.cli.reporting import run_and_report
+    from lra_bench.runs import UnderWay
+
+    make_importable(config_dirs)
+    # Composed again from the words of this run: Hydra's own object lacks the changes.
+    request = compose([*words, f"wait={str(wait).lower()}"], config_dirs=config_dirs)
+    key = request.request_id
+    if not folder.begin(key):
+        return 0.0
+    state: OutcomeState = "done"
+    reason = ""
+    try:
+        record, reused = run_and_report(request, stop_file=folder.stop_file)
+        if record.status != "completed":
+            state, reason = (
+                "diverged" if record.status == "diverged" else "failed",
+                record.error or "",
+            )
+        elif reused:
+            state = "reused"
+    except UnderWay as error:
+        state, reason = "deferred", str(error)
+    except Interrupted as error:
+        folder.stop(error.signal_number)
+        state = "interrupted"
+    except (UserError, OSError) as error:
+        print(f"lra-bench: {error}", file=sys.stderr)
+        state, reason = "failed", str(error)
+    except Exception as error:
+        # A defect of one model must not cost the others their runs; the traceback tells of it.
+        import traceback
+
+        traceback.print_exc()
+        state, reason = "failed", f"{type(error).__name__}: {error}"
+    folder.end(key, state, reason)
+    return 0.0
+
+
+def _summarize(outcomes: dict[Planned, Outcome], seconds: float) -> None:
+    """Say how many runs ended how, and why those that did not end well."""
+    by_word: dict[str, list[Planned]] = {}
+    for run, outcome in outcomes.items():
+        by_word.setdefault(_IN_WORDS.get(outcome.state, outcome.state), []).append(run)
+    told = ", ".join(f"{len(runs):,} {word}" for word, runs in by_word.items())
+    print(f"{told}, in {duration(seconds)}", file=sys.stderr)
+    for word, runs in by_word.items():
+        for run in runs:
+            reason = outcomes[run].reason
+            if word not in ("done", "reused"):
+                print(f"  {word}: {run.title}{f': {reason}' if reason else ''}", file=sys.stderr)
+    words = set(by_word) - {"done", "reused"}
+    if words - {"diverged"}:
+        print("the same line does what is left, and tries again what failed", file=sys.stderr)
+    elif words:
+        print("a run that diverged does so again; force=true repeats it", file=sys.stderr)
+
+
+def _search(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
+    """Let a sweeper choose runs by their validation, and write down the best as a setting."""
+    from lra_bench import search
+    from lra_bench import sweep as sweeps
+
+    study = search.begin(words, config_dirs=config_dirs)
+    stopped = None
+    with study.lock(), planned(study.results_dir, []) as folder, _stopping(folder):
+        todo = study.words_for_what_is_left()
+        if todo:
+            job = partial(_trial, config_dirs, folder)
+            # A trial that fails is one point less.
+            with suppress(sweeps.RunFailed):
+                sweeps.launch(sweeps.for_launcher(todo), job, config_dirs=config_dirs)
+        stopped = folder.stopped_by()
+    if stopped is not None:
+        raise Interrupted(stopped)
+    told, found = study.conclude()
+    print(told, file=sys.stderr)
+    return 0 if found else EXIT_FAILED
+
+
+def _trial(config_dirs: Sequence[Path], folder: SweepFolder, words: Sequence[str]) -> float:
+    """Do a run that a search has chosen, and return what the search maximizes.
+
+    Raises:
+        RunFailed: There is no result, which has been said.
+        Interrupted: The search is to end.
+    """
+    from lra_bench.cli.reporting import run_and_report
+    from lra_bench.metrics import metric
+    from lra_bench.sweep import RunFailed
+
+    make_importable(config_dirs)
+    if (number := folder.stopped_by()) is not None:
+        raise Interrupted(number)
+    try:
+        request = compose(words, config_dirs=config_dirs)
+        record, _ = run_and_report(request, stop_file=folder.stop_file, split="validation")
+    except Interrupted as error:
+        folder.stop(error.signal_number)
+        raise
+    except (UserError, OSError) as error:
+        print(f"lra-bench: {error}", file=sys.stderr)
+        raise RunFailed(str(error)) from None
+    if record.status != "completed" or record.validation is None:
+        raise RunFailed(record.error)
+    # Of validation: a search must not see the test result.
+    value = record.validation[record.ranking_metric]
+    return value if metric(record.ranking_metric).higher_is_better else -value

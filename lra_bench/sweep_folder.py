@@ -1,0 +1,186 @@
+"""What a sweep is to do and what has become of each of its runs, for its jobs and for onlookers.
+
+live/sweeps/<sweep_id>-<host>-<pid>/
+  plan.json           the runs
+  lock                held while the sweep is under way
+  stop                is there when it is to end; holds the number of the signal that asked for it
+  <request_id>.json   what has become of a run
+
+A folder goes when all runs are done; of a sweep that was interrupted or whose runs failed it stays
+until the same sweep is asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lra_bench import files, locks
+from lra_bench.identity import hash_of
+
+# ``deferred``: another process was at it; ``running``: begun by a job that has not ended, or that
+# was killed.
+OutcomeState = Literal[
+    "waiting", "running", "deferred", "done", "reused", "failed", "diverged", "interrupted"
+]
+FINAL = ("done", "reused", "failed", "diverged")
+# A run whose process was killed as often is not tried again in the same sweep.
+MAX_KILLS = 3
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep.
+
+    Args:
+        request_id: Identity of what was asked for.
+        title: One line for people.
+        command: A command that asks for it alone.
+    """
+
+    request_id: str
+    title: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a run.
+
+    Args:
+        state: See `OutcomeState`.
+        reason: Why, where it failed.
+        kills: How often its process has ended without saying anything.
+    """
+
+    state: OutcomeState = "waiting"
+    reason: str = ""
+    kills: int = 0
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The files of one sweep; jobs in other processes are given it.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def stop_file(self) -> Path:
+        """Asks all jobs to end, from when it is there."""
+        return self.path / "stop"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked while the sweep is under way."""
+        return self.path / "lock"
+
+    def stop(self, signal_number: int) -> None:
+        """Ask all jobs to end; the first signal decides."""
+        with suppress(OSError), self.stop_file.open("x") as file:
+            file.write(f"{int(signal_number)}")
+
+    def stopped_by(self) -> int | None:
+        """Return the signal for which the sweep is to end."""
+        try:
+            return int(self.stop_file.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def outcome(self, request_id: str) -> Outcome:
+        """Return what has become of a run."""
+        try:
+            return Outcome(**json.loads((self.path / f"{request_id}.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return Outcome()
+
+    def note(self, request_id: str, outcome: Outcome) -> None:
+        """Note what has become of a run.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        text = json.dumps(asdict(outcome))
+        files.write_atomically(self.path / f"{request_id}.json", text, durable=False)
+
+    def begin(self, request_id: str) -> bool:
+        """Note that a job begins with a run; False if there is nothing to do."""
+        before = self.outcome(request_id)
+        if before.state in FINAL or self.stop_file.exists():
+            return False
+        kills = before.kills + (before.state == "running")
+        if kills >= MAX_KILLS:
+            reason = f"its process was killed {kills} times; does the memory suffice?"
+            self.note(request_id, Outcome("failed", reason, kills))
+            return False
+        self.note(request_id, Outcome("running", kills=kills))
+        return True
+
+    def end(self, request_id: str, state: OutcomeState, reason: str = "") -> None:
+        """Note how a run ended that a job has begun."""
+        self.note(request_id, replace(self.outcome(request_id), state=state, reason=reason))
+
+    def plan(self) -> list[Planned]:
+        """Return the runs of the sweep; none if the file cannot be read."""
+        try:
+            content = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+            return [Planned(**run) for run in content["runs"]]
+        except (OSError, ValueError, TypeError, KeyError):
+            return []
+
+    def is_under_way(self) -> bool | None:
+        """Return whether the process of the sweep is alive; None if it cannot be known."""
+        return locks.is_held(self.lock_path)
+
+
+def sweep_folders(results_dir: Path) -> list[SweepFolder]:
+    """Return the sweeps that have left a plan below a results folder."""
+    return [SweepFolder(path.parent) for path in sorted(_root(results_dir).glob("*/plan.json"))]
+
+
+@contextmanager
+def planned(results_dir: Path, runs: Sequence[Planned]) -> Iterator[SweepFolder]:
+    """Give a folder with the plan of a sweep that is under way; afterwards it is cleared up.
+
+    What an earlier process has left of the same sweep is removed.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    sweep_id = hash_of(sorted(run.request_id for run in runs))[:16]
+    path = _root(results_dir) / f"{sweep_id}-{socket.gethostname()[:40]}-{os.getpid()}"
+    for old in sweep_folders(results_dir):
+        if old.path.name.startswith(sweep_id) and old.is_under_way() is False:
+            shutil.rmtree(old.path, ignore_errors=True)
+    path.mkdir(parents=True, exist_ok=True)
+    folder = SweepFolder(path)
+    lock = None
+    # Two identical sweeps at once do no harm: each run has a lock of its own.
+    with suppress(OSError):
+        lock = locks.take(folder.lock_path)
+    try:
+        content: Mapping[str, Any] = {"runs": [asdict(run) for run in runs]}
+        files.write_atomically(path / "plan.json", json.dumps(content, indent=1), durable=False)
+        yield folder
+    finally:
+        if lock is not None:
+            lock.release()
+        states = {folder.outcome(run.request_id).state for run in runs}
+        if states <= {"done", "reused"}:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            folder.stop_file.unlink(missing_ok=True)
+
+
+def _root(results_dir: Path) -> Path:
+    return results_dir / "live" / "sweeps"
