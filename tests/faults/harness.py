@@ -1,18 +1,15 @@
 """Doing runs while something goes wrong, at the front door: words in, exit code and files out.
 
 `Bench` starts the command line in processes that are forked from one that has imported everything,
-so that a run begins within a tenth of a second; `command` starts one as a user does.
+so that a run begins within a tenth of a second.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -177,35 +174,3 @@ def numbers(record: RunRecord) -> dict[str, Any]:
             for row in record.curve
         ],
     }
-
-
-def command(*words: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a command line as a user does, in a group of its own."""
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "lra_bench.cli", *words],
-            env={**os.environ, "PYTHONPATH": import_path()},
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it has started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Return whether a process ends by itself within some time."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def pause(rng: random.Random, longest: float) -> None:
-    """Wait for a time that chance decides [seconds]."""
-    time.sleep(rng.uniform(0, longest))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from faults.harness import Bench, Fault, command, ends_within, kill_group, numbers
+from faults.harness import Bench, Fault, numbers
 from lra_bench.record import RunRecord
 
 STEPS = ["train.num_steps=8", "train.eval_every=3", "train.learning_rate=0.01"]
@@ -222,32 +222,36 @@ def test_a_full_disk_and_a_read_only_one(
 
 @pytest.mark.slow
 def test_fifty_kills_at_random(tmp_path: Path, cache_dir: Path) -> None:
-    """A real command line, killed at moments that chance decides, 50 times."""
+    """Killed 50 times at moments that chance decides; begun anew whenever it is done."""
     asked = [
-        *("run", "task=listops", "model=ernie_sparse", "setting=smoke", "train.num_steps=1500"),
-        *("checkpoint_seconds=0.2", "seed=3", f"cache_dir={cache_dir}", "num_threads=1"),
+        *("run", "task=listops", "model=ernie_sparse", "setting=smoke", "train.num_steps=400"),
+        *("checkpoint_seconds=0.1", "seed=3", f"cache_dir={cache_dir}", "num_threads=1"),
     ]
-    whole, killed = Bench(tmp_path / "whole", asked), Bench(tmp_path / "killed", asked)
-    for bench in (whole, killed):
-        bench.results.parent.mkdir()
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole, killed = (Bench(tmp_path / name, asked) for name in ("whole", "killed"))
+    # The data are prepared, so that it is the training that is killed.
+    assert whole.run() == 0, whole.said()
     started = time.monotonic()
-    assert command(*whole.words, log=whole.log).wait() == 0
+    assert whole.run("force=true") == 0, whole.said()
     longest = time.monotonic() - started
-    rng, kills = random.Random(0), 0
-    while True:
-        process = command(*killed.words, log=killed.log)
-        # Mostly around the start of the training, so that not all is done after a few.
-        if kills < 50 and not ends_within(process, rng.uniform(0, 1) ** 2 * longest):
-            kill_group(process)
-            kills += 1
-            continue
-        assert process.wait() == 0, killed.said()
-        if kills >= 50:
-            break
-        # Done too early: once more from the start of the run.
-        assert numbers(killed.record()) == numbers(whole.record())
+    rng, kills, rounds, resumes = random.Random(0), 0, 0, 0
+    while kills < 50:
         for path in (killed.results / "runs").rglob("*.json"):
             path.unlink()
-    assert numbers(killed.record()) == numbers(whole.record())
-    assert killed.leftovers() == []
-    print(f"{kills} kills, {killed.record().num_resumes} resumes of the last run")
+        code: int | None = None
+        while code is None:
+            process = killed.start()
+            process.join(None if kills == 50 else rng.uniform(0.05, 0.4) * longest)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+                kills += 1
+            else:
+                code = process.exitcode
+        assert code == 0, killed.said()
+        assert numbers(killed.record()) == numbers(whole.record())
+        assert killed.leftovers() == []
+        rounds += 1
+        resumes += killed.record().num_resumes
+    print(f"{kills} kills, {resumes} resumes, {rounds} runs, all equal")
