@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lra_bench import paths
+from lra_bench import experiments, paths
 from lra_bench.about import file_of, first_sentence
 from lra_bench.build import build_task
 from lra_bench.compose import compose_task
@@ -186,11 +186,13 @@ def choices(group: str, screen: Screen, *, config_dirs: Sequence[Path] = ()) -> 
     """Return the options of a group as a table, each with what its file says about itself.
 
     Args:
-        group: One of `schema.GROUPS`.
+        group: One of `schema.GROUPS`, or ``experiment``.
         screen: What it is printed on.
         config_dirs: Folders that are searched besides ``conf/``.
     """
-    assert group in GROUPS
+    assert group in (*GROUPS, experiments.GROUP)
+    if group == experiments.GROUP:
+        return _experiments(screen, config_dirs)
     if group == "task":
         entries = tasks_of(config_dirs=config_dirs)
         about = {entry.name: _about(entry) for entry in entries}
@@ -201,6 +203,18 @@ def choices(group: str, screen: Screen, *, config_dirs: Sequence[Path] = ()) -> 
         for name, more in about.items()
     ]
     return table(rows, screen, indent=2)
+
+
+def _experiments(screen: Screen, config_dirs: Sequence[Path]) -> str:
+    """Return each experiment with what it does, its command, its cost and what is expected."""
+    lines = []
+    for name in experiments.names(config_dirs):
+        one = experiments.read(name, config_dirs=config_dirs)
+        about = first_sentence(experiments.path_of(name, config_dirs))
+        lines.append(f"  {name}: {screen.printable(about)}")
+        told = (("do it", one.command), ("cost", one.cost), ("expected", one.expected))
+        lines.append(table(told, screen, indent=4))
+    return "\n".join(lines)
 
 
 def _about(entry: Entry) -> str:

@@ -116,8 +116,15 @@ def _is_dead(draft: Path) -> bool:
     # What PID namespaces hide from each other has host names of its own.
     if owner is None or not draft.name.endswith(f".{_host()}-{owner[2]}-{draft.name[-12:]}"):
         return False
+    return has_ended(_host(), int(owner[2]))
+
+
+def has_ended(host: str, pid: int) -> bool:
+    """Return whether a process has ended, where that can be known: on this machine."""
+    if host != _host():
+        return False
     try:
-        os.kill(int(owner[2]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:

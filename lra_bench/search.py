@@ -226,10 +226,11 @@ def _composed_once(items: Sequence[Any], fixed: Sequence[str], folders: Sequence
     for item in items:
         if not item.is_sweep_override() or for_hydra(item):
             continue
-        # Of several names the first; a number that is searched for has a value already.
-        if item.is_choice_sweep():
+        # Of several values the first, of an interval where it begins.
+        first = getattr(item.value(), "start", None)
+        if first is None:
             first = next(iter(item.sweep_iterator()))
-            stand_ins.append(f"{item.get_key_element()}={first}")
+        stand_ins.append(f"{item.get_key_element()}={first}")
     return compose([*fixed, *stand_ins], config_dirs=folders)
 
 

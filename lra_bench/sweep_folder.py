@@ -159,9 +159,7 @@ def planned(results_dir: Path, runs: Sequence[Planned]) -> Iterator[SweepFolder]
     """
     sweep_id = hash_of(sorted(run.request_id for run in runs))[:16]
     path = _root(results_dir) / f"{sweep_id}-{socket.gethostname()[:40]}-{os.getpid()}"
-    for old in sweep_folders(results_dir):
-        if old.path.name.startswith(sweep_id) and old.is_under_way() is False:
-            shutil.rmtree(old.path, ignore_errors=True)
+    _clear_up(results_dir, sweep_id)
     path.mkdir(parents=True, exist_ok=True)
     folder = SweepFolder(path)
     lock = None
@@ -180,6 +178,20 @@ def planned(results_dir: Path, runs: Sequence[Planned]) -> Iterator[SweepFolder]
             shutil.rmtree(path, ignore_errors=True)
         else:
             folder.stop_file.unlink(missing_ok=True)
+
+
+def _clear_up(results_dir: Path, sweep_id: str) -> None:
+    """Remove what processes that have ended left of a sweep, and what holds no plan at all."""
+    for path in _root(results_dir).glob("*-*-*"):
+        folder = SweepFolder(path)
+        if folder.is_under_way() is not False:
+            continue
+        same, owner = path.name.startswith(f"{sweep_id}-"), path.name.split("-", 1)[1]
+        host, _, pid = owner.rpartition("-")
+        begun = (path / "plan.json").exists()
+        # One that begins just now has neither a plan nor a lock yet.
+        if (same and begun) or (not begun and pid.isdecimal() and files.has_ended(host, int(pid))):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _root(results_dir: Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,17 @@ def test_files_that_cannot_be_read_say_nothing(tmp_path: Path, content: str) -> 
     assert folder.outcome(ONE) == Outcome()
     assert folder.plan() == []
     assert folder.stopped_by() is None
+
+
+def test_what_was_killed_before_it_had_a_plan_is_cleared_up(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    host = socket.gethostname()[:40]
+    dead = tmp_path / f"live/sweeps/abc-{host}-{ended.pid}"
+    living = tmp_path / f"live/sweeps/abc-{host}-{os.getpid()}"
+    for path in (dead, living):
+        path.mkdir(parents=True)
+        (path / "lock").touch()
+    with planned(tmp_path, RUNS):
+        assert not dead.exists()
+        assert living.exists()

@@ -115,7 +115,7 @@ class KeyValueWords:
     def _values(self, key: str, earlier: Sequence[str], folders: Sequence[Path]) -> Sequence[str]:
         if key in self.own:
             return self.own[key]
-        if key in self._groups():
+        if key in (*self._groups(), *self._others()):
             return _options(key, folders)
         if key in _HYDRA_GROUPS:
             return _hydra_options(key)
@@ -126,7 +126,8 @@ class KeyValueWords:
 
     def _keys(self, prefix: str, earlier: Sequence[str], folders: Sequence[Path]) -> Iterator[str]:
         """Yield keys down to the next dot; the keys of the run are found out only if needed."""
-        groups = [*self._groups(), *(_HYDRA_GROUPS if prefix.startswith("h") else ())]
+        groups = [*self._groups(), *self._others()]
+        groups += _HYDRA_GROUPS if prefix.startswith("h") else ()
         yield from (f"{key}=" for key in [*self.own, *groups] if key.startswith(prefix))
         tree = self._tree(earlier, folders)
         keys = [key for key in _dotted(tree) if key.startswith(prefix)]
@@ -141,6 +142,10 @@ class KeyValueWords:
         from lra_bench.identity import NAMES
 
         return (*NAMES, "tracker") if self.primary == "run" else ("task", "setting")
+
+    def _others(self) -> Sequence[str]:
+        """Return the folders of conf/ whose files can be named and are no part of a run."""
+        return ("experiment",) if self.primary == "run" else ()
 
     def _tree(self, earlier: Sequence[str], folders: Sequence[Path]) -> Mapping[str, Any]:
         """Return the keys of a run with their values, as far as its groups have been chosen."""

@@ -11,8 +11,8 @@ from lra_bench.cli.completion import KeyValueWords
 from lra_bench.cli.parsing import Parser, add_config_dir, make_importable
 from lra_bench.errors import UserError
 
-# Each is a group of the configuration and an s.
-_KINDS = ("tasks", "models", "settings", "objectives", "trackers")
+# Each is a group of the configuration, or experiment, and an s.
+_KINDS = ("tasks", "models", "settings", "objectives", "trackers", "experiments")
 _DESCRIPTION = """\
 List what there is to choose from, with what each says about itself.
 

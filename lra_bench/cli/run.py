@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lra_bench.cli.completion import KeyValueWords
 from lra_bench.cli.parsing import EXIT_FAILED, Parser, add_config_dir, make_importable
+from lra_bench.errors import UserError
 
 if TYPE_CHECKING:
     from lra_bench.compose import Request
@@ -19,6 +20,7 @@ the test split once with them, and write a record below results_dir.
   lra-bench run task=text model=transformer setting=small seed=3 device=cuda
   lra-bench run task=text model=ernie_sparse objective=sar model.block_size=32
   lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2
+  lra-bench run -m experiment=ernie_sparse_ablation     # `lra-bench ls experiments`
 """
 _EPILOG = """\
 groups (`lra-bench ls` lists what each takes)
@@ -69,6 +71,8 @@ def _run(parsed: argparse.Namespace) -> int:
         from lra_bench.cli.sweeping import sweep
 
         return sweep(parsed.words, parsed.config_dir)
+    if any(word.startswith("experiment=") for word in parsed.words):
+        raise UserError("an experiment is a sweep: add -m")
     from lra_bench.cli.reporting import run_and_report
 
     request = compose(parsed.words, config_dirs=parsed.config_dir)

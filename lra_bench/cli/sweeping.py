@@ -41,13 +41,19 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
         UserError: A word is wrong; no run has been started.
         Interrupted: A signal came; what was under way has been saved.
     """
+    from lra_bench import experiments
     from lra_bench import sweep as sweeps
 
-    words = sweeps.spelt_out(words, config_dirs=config_dirs)
-    if sweeps.chooses_itself(words):
-        return _search(words, config_dirs)
+    parts = [
+        sweeps.spelt_out(part, config_dirs=config_dirs)
+        for part in experiments.written_out(words, config_dirs=config_dirs)
+    ]
+    if any(map(sweeps.chooses_itself, parts)):
+        return max(_search(part, config_dirs) for part in parts)
     requests = {
-        request.request_id: request for request in sweeps.expand(words, config_dirs=config_dirs)
+        request.request_id: request
+        for part in parts
+        for request in sweeps.expand(part, config_dirs=config_dirs)
     }
     _check(list(requests.values()))
     runs = [Planned(key, one.title, one.command()) for key, one in requests.items()]
@@ -56,7 +62,7 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     first = next(iter(requests.values())).config
     with planned(Path(first.results_dir), runs) as folder, _stopping(folder):
         _note_finished(requests.values(), folder)
-        _rounds(words, config_dirs, folder, runs, may_wait=first.wait)
+        _rounds(parts, config_dirs, folder, runs, may_wait=first.wait)
         outcomes = {run: folder.outcome(run.request_id) for run in runs}
         stopped = folder.stopped_by()
     _summarize(outcomes, time.monotonic() - began)
@@ -117,7 +123,7 @@ def _note_finished(requests: Iterable[Request], folder: SweepFolder) -> None:
 
 
 def _rounds(
-    words: Sequence[str],
+    parts: Sequence[Sequence[str]],
     config_dirs: Sequence[Path],
     folder: SweepFolder,
     runs: Sequence[Planned],
@@ -135,7 +141,8 @@ def _rounds(
     while todo and folder.stopped_by() is None and idle < _MAX_IDLE_ROUNDS:
         job = partial(_job, config_dirs, folder, wait and may_wait)
         try:
-            sweeps.launch(sweeps.for_launcher(words), job, config_dirs=config_dirs)
+            for part in parts:
+                sweeps.launch(sweeps.for_launcher(part), job, config_dirs=config_dirs)
         except sweeps.WorkerDied:
             if folder.stopped_by() is None:
                 print("a job was killed; handing out again what is left", file=sys.stderr)

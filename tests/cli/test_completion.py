@@ -60,6 +60,8 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench run train.num_s", ["train.num_steps="]),
         ("lra-bench run model=ernie_sparse model.blo", ["model.block_size="]),
         ("lra-bench run -m task=listops model=local model.mixer.b", ["model.mixer.block_size="]),
+        ("lra-bench run -m experiment=bo", ["experiment=board_cpu"]),
+        ("lra-bench run -m exp", ["experiment="]),
         ("lra-bench data show task=l", ["task=listops"]),
         ("lra-bench data ", ["prepare", "verify", "show"]),
         ("lra-bench data show sp", ["split="]),

@@ -123,3 +123,23 @@ def test_a_launcher_that_is_not_there_is_a_clear_line(
     assert "hydra/launcher" in said
     assert "lra_bench[sweeps]" in said
     assert "Traceback" not in said
+
+
+def test_a_search_shows_validation_and_its_setting_can_be_run(
+    words: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    asked = [*words, "-m", "quiet=true", "hydra/sweeper=optuna"]
+    asked.append("train.learning_rate=tag(log,interval(1e-4,1e-2))")
+    assert main([*asked, "hydra.sweeper.n_trials=1"]) == 0
+    assert main([*asked, "hydra.sweeper.n_trials=2"]) == 0
+    said = capsys.readouterr()
+    assert "test accuracy" not in said.out + said.err
+    assert said.out.count("validation accuracy") == 2
+    found = records_in(tmp_path)
+    assert len(found) == 2
+    best = max(record.metrics["accuracy"]["validation"] or 0.0 for record in found)
+    assert f"best on validation: {best:.4f} with train.learning_rate=" in said.err
+    line = said.err.partition("run it with new seeds: ")[2].split()
+    assert main([*line[1:], "quiet=true", *words[-2:]]) == 0
+    assert len(records_in(tmp_path)) == 4
