@@ -67,7 +67,7 @@ class Late(Task):
     assert "2 reused, in " in capsys.readouterr().err
 
 
-LONG = ("train.num_steps=150", "train.eval_every=150", "checkpoint_seconds=1000")
+LONG = ("train.num_steps=120", "train.eval_every=120", "checkpoint_seconds=1000")
 
 
 def start(words: Cli, *more: str) -> subprocess.Popen[str]:
@@ -84,6 +84,7 @@ def live_files(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "results/live").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_workers_share_the_cores_and_stop_when_the_sweep_is_told_to(
     words: Cli, tmp_path: Path
 ) -> None:
@@ -140,6 +141,6 @@ def test_a_search_shows_validation_and_its_setting_can_be_run(
     assert len(found) == 2
     best = max(record.metrics["accuracy"]["validation"] or 0.0 for record in found)
     assert f"best on validation: {best:.4f} with train.learning_rate=" in said.err
-    line = said.err.partition("run it with new seeds: ")[2].split()
+    line = said.err.rpartition("run it with new seeds: ")[2].split()
     assert main([*line[1:], "quiet=true", *words[-2:]]) == 0
     assert len(records_in(tmp_path)) == 4

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
+import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -41,6 +43,25 @@ def test_two_at_once(tmp_path: Path, words: list[str], expected: list[object]) -
     assert [numbers(record) for record in bench.records()] == expected
     # Together they have done each run once: what one did, the other found done.
     assert sum(map(int, re.findall(r"(\d+) done", said))) == 3, said
+    assert bench.leftovers() == []
+
+
+def test_a_signal_stops_the_sweep_and_the_same_line_goes_on(
+    tmp_path: Path, words: list[str], expected: list[object]
+) -> None:
+    bench = Bench(tmp_path, words)
+    sweep = bench.start()
+    while not list((bench.results / "live").glob("*.json")):
+        assert sweep.exitcode is None, bench.said()
+        time.sleep(0.001)
+    assert sweep.pid is not None
+    os.kill(sweep.pid, signal.SIGTERM)
+    sweep.join()
+    said = bench.said()
+    assert sweep.exitcode == 143, said
+    assert re.search(r"^1 interrupted, 2 not begun, in ", said, re.MULTILINE), said
+    assert bench.run() == 0
+    assert [numbers(record) for record in bench.records()] == expected
     assert bench.leftovers() == []
 
 
