@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -144,3 +145,19 @@ def test_a_search_shows_validation_and_its_setting_can_be_run(
     line = said.err.rpartition("run it with new seeds: ")[2].split()
     assert main([*line[1:], "quiet=true", *words[-2:]]) == 0
     assert len(records_in(tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_run(words: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2", *LONG]
+    with start(words, *parallel) as process:
+        while not live_files(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(json.loads(live_files(tmp_path)[0].read_text())["pid"], signal.SIGKILL)
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert "a job was killed; handing out again what is left\n" in errors
+    assert "3 done, in " in errors
+    assert sorted(record.seed for record in records_in(tmp_path)) == [0, 1, 2]
