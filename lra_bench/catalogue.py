@@ -210,7 +210,7 @@ def _experiments(screen: Screen, config_dirs: Sequence[Path]) -> str:
     lines = []
     for name in experiments.names(config_dirs):
         one = experiments.read(name, config_dirs=config_dirs)
-        about = first_sentence(experiments.path_of(name, config_dirs))
+        about = first_sentence(file_of(experiments.GROUP, name, config_dirs))
         lines.append(f"  {name}: {screen.printable(about)}")
         told = (("do it", one.command), ("cost", one.cost), ("expected", one.expected))
         lines.append(table(told, screen, indent=4))

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from lra_bench import plain
+from lra_bench.about import file_of
 from lra_bench.errors import UserError
-from lra_bench.paths import conf_dir
 from lra_bench.words import nearest, options
 
 GROUP = "experiment"
@@ -60,7 +60,7 @@ def read(name: str, *, config_dirs: Sequence[Path] = ()) -> Experiment:
             f"there is no experiment {name!r}{nearest(name, known)} "
             f"(choose from {', '.join(known)})"
         )
-    path = path_of(name, config_dirs)
+    path = file_of(GROUP, name, config_dirs)
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -71,14 +71,6 @@ def read(name: str, *, config_dirs: Sequence[Path] = ()) -> Experiment:
     if unknown := set(content) - set(_LAYOUT):
         raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which nothing reads")
     return Experiment(name, **content)
-
-
-def path_of(name: str, config_dirs: Sequence[Path] = ()) -> Path:
-    """Return the file of an experiment; a later folder hides an earlier one."""
-    folders = (conf_dir(), *config_dirs)
-    return next(
-        path for folder in reversed(folders) if (path := folder / GROUP / f"{name}.yaml").exists()
-    )
 
 
 def written_out(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Compose
@@ -21,7 +22,7 @@ def begun(tmp_path: Path, *more: str) -> search.Search:
     return search.begin([*words, "hydra/sweeper=optuna", *SPACE, *more])
 
 
-def study_of(one: search.Search) -> optuna.Study:
+def study_of(one: search.Search) -> Any:
     return optuna.load_study(study_name=one.name, storage=one.storage)
 
 
