@@ -149,7 +149,7 @@ def _begin_session(state: State, device: str, commit: str | None) -> None:
 
 def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
     """Return what gives the batches of the training, the validation and the test split."""
-    from lra_bench.data import Loader
+    from lra_bench.data import AHEAD, Loader
 
     config = parts.request.config.train
     training, validation, test = (
@@ -160,6 +160,8 @@ def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
             bucketing=config.bucketing,
             device=parts.device,
             lengths=parts.lengths,
+            # On a CPU the thread would take the cores from the computation.
+            ahead=AHEAD if parts.device.type == "cuda" else 0,
         )
         for split in SPLITS
     )

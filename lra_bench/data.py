@@ -8,8 +8,11 @@ Shapes: B batch, I inputs an example, L length, N examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,12 @@ from lra_bench.types import IGNORED, Batch, Example, Examples, Target, TaskSpec,
 # Examples of similar length are gathered within this many batches: enough to save most of the
 # padding, few enough that a batch still mixes the whole data set.
 POOL_BATCHES = 32
+# Batches that are made while a GPU computes with others.
+AHEAD = 2
+# Time after which a thread that waits looks whether it is still wanted [seconds].
+_LOOK_SECONDS = 0.1
+
+T = TypeVar("T")
 
 
 def collate(
@@ -170,6 +179,53 @@ def evaluation_plan(
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def made_ahead(items: Iterator[T], number: int) -> Generator[T, None, None]:
+    """Yield what an iterator gives, in its order, while a thread already makes what follows.
+
+    Args:
+        items: Used by the thread alone; what it raises is raised here, in its place.
+        number: Items that are kept ready; 0 for no thread.
+    """
+    if not number:
+        yield from items
+        return
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(number)
+    given_up = threading.Event()
+
+    def put(item: T | None, error: BaseException | None = None) -> bool:
+        while not given_up.is_set():
+            try:
+                ready.put((item, error), timeout=_LOOK_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:
+            put(None, error)
+
+    thread = threading.Thread(target=make, name="batches ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        # Whoever asked wants no more: the run is interrupted, or all is done.
+        given_up.set()
+        thread.join()
+
+
 class Loader:
     """Makes the batches of one split on one device.
 
@@ -180,6 +236,8 @@ class Loader:
         bucketing: Put examples of similar length into one batch.
         device: Where the batches are wanted.
         lengths: Lengths to pad to [tokens]; empty for no more padding than needed.
+        ahead: Batches that a thread makes while others are computed with; 0 for none. The batches
+            and their order are the same.
 
     Raises:
         UserError: The split is empty, or breaks the promise.
@@ -194,6 +252,7 @@ class Loader:
         bucketing: bool,
         device: torch.device,
         lengths: Sequence[int] = (),
+        ahead: int = 0,
     ) -> None:
         if not len(examples):
             raise UserError(f"task {spec.name} has a split without examples")
@@ -203,6 +262,7 @@ class Loader:
         self.bucketing = bucketing
         self.device = device
         self.padded_lengths = lengths
+        self.ahead = ahead
         self.lengths = np.asarray(lengths_of(examples))
         if self.lengths.shape != (len(examples),):
             raise UserError(
@@ -221,15 +281,15 @@ class Loader:
         """Return the number of examples."""
         return len(self.lengths)
 
-    def training(self, *, seed: int, start: int, stop: int) -> Iterator[Batch]:
-        """Yield the batches of training steps ``start`` to ``stop - 1``."""
+    def training(self, *, seed: int, start: int, stop: int) -> Generator[Batch, None, None]:
+        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left."""
         plan = TrainingPlan(self.lengths, self.batch_size, seed, self.bucketing)
-        yield from map(self._load, plan.batches(start, stop))
+        yield from made_ahead(map(self._load, plan.batches(start, stop)), self.ahead)
 
-    def evaluation(self) -> Iterator[Batch]:
-        """Yield batches that hold every example exactly once."""
+    def evaluation(self) -> Generator[Batch, None, None]:
+        """Yield batches that hold every example exactly once; close it if it is left."""
         plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
-        yield from map(self._load, plan)
+        yield from made_ahead(map(self._load, plan), self.ahead)
 
     def _load(self, indices: NDArray[np.int64]) -> Batch:
         examples = [self.examples[index] for index in indices.tolist()]
@@ -248,7 +308,8 @@ class Loader:
         _check_range("token id", low, high, self.spec.vocab_size, self.spec)
         if self.device.type != "cuda":
             return batch
-        # From pinned pages the copy runs beside the computation.
+        # From pinned pages the copy runs beside the computation. PyTorch keeps them, and gives them
+        # out again once the copy is over.
         return batch.map(lambda x: x.pin_memory().to(self.device, non_blocking=True))
 
 

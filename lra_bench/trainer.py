@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import torch
@@ -70,22 +70,24 @@ def train(
         Interrupted: A signal came; the state has been saved.
     """
     loop = _Loop(model, state, optimization, validation, config, checkpoint, tracker, interrupt)
-    batches = training.training(seed=seed, start=state.step, stop=config.num_steps)
     try:
-        while True:
-            loop.evaluate_if_due()
-            if state.step == config.num_steps:
-                break
-            interrupt.check()
-            if checkpoint.is_due():
-                loop.save()
-            started = time.monotonic()
-            batch = next(batches)
-            loop.step(objective, batch)
-            state.train_seconds += time.monotonic() - started
-            state.examples_seen += batch.size
-            state.tokens_seen += batch.num_tokens
-            tracker.progress(Progress("training", state.step, config.num_steps))
+        with closing(
+            training.training(seed=seed, start=state.step, stop=config.num_steps)
+        ) as batches:
+            while True:
+                loop.evaluate_if_due()
+                if state.step == config.num_steps:
+                    break
+                interrupt.check()
+                if checkpoint.is_due():
+                    loop.save()
+                started = time.monotonic()
+                batch = next(batches)
+                loop.step(objective, batch)
+                state.train_seconds += time.monotonic() - started
+                state.examples_seen += batch.size
+                state.tokens_seen += batch.num_tokens
+                tracker.progress(Progress("training", state.step, config.num_steps))
     except Interrupted:
         loop.save()
         raise
@@ -228,15 +230,16 @@ def evaluate(
     metrics = metrics_of(loader.spec)
     sums: dict[str, Tensor] = {}
     num_examples = 0
-    for batch in loader.evaluation():
-        interrupt.check()
-        with _autocast(loader.device, precision):
-            logits = model(batch)
-        counted = count(logits, batch, metrics, target=loader.spec.target)
-        for name, value in counted.items():
-            sums[name] = sums[name] + value if name in sums else value
-        num_examples += batch.size
-        tracker.progress(Progress(what, num_examples, len(loader)))
+    with closing(loader.evaluation()) as batches:
+        for batch in batches:
+            interrupt.check()
+            with _autocast(loader.device, precision):
+                logits = model(batch)
+            counted = count(logits, batch, metrics, target=loader.spec.target)
+            for name, value in counted.items():
+                sums[name] = sums[name] + value if name in sums else value
+            num_examples += batch.size
+            tracker.progress(Progress(what, num_examples, len(loader)))
     evaluation = Evaluation({name: value.item() for name, value in sums.items()})
     if not evaluation.sums["targets"]:
         raise UserError(f"task {loader.spec.name} has a split that asks nothing at all")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -459,3 +460,77 @@ def test_majority_baseline_of_positions_counts_what_is_asked() -> None:
     spec = TaskSpec("made up", 9, 50, num_classes=3, target="tokens")
     assert majority_baseline(rows, rows, spec) == pytest.approx(4 / 6)
     assert majority_baseline(rows, rows, TaskSpec("made up", 9, 50, target="span")) is None
+
+
+class Watched(list[Example]):
+    """Examples that tell how many of them have been asked for."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        super().__init__(examples)
+        self.asked = threading.Semaphore(0)
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        self.asked.release()
+        return super().__getitem__(index)
+
+
+def rows(number: int) -> list[Example]:
+    return [example([1 + index % 4] * (2 + index % 5)) for index in range(number)]
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
+    def batches(ahead: int) -> list[list[list[int]]]:
+        loader = Loader(rows(23), SPEC, batch_size=4, bucketing=True, device=CPU, ahead=ahead)
+        made = [*loader.training(seed=3, start=4, stop=15), *loader.evaluation()]
+        return [batch.tokens_BIL[:, 0].tolist() for batch in made]
+
+    assert batches(0) == batches(1) == batches(3)
+
+
+def test_while_a_slow_device_computes_the_next_batches_are_made() -> None:
+    """The device is done with the first batch only when the third has been asked for."""
+    examples = Watched(rows(16))
+    loader = Loader(examples, SPEC, batch_size=2, bucketing=False, device=CPU, ahead=2)
+    computed = 0
+    for _ in loader.evaluation():
+        if computed < 5:
+            for _ in range(2 if computed else 6):
+                assert examples.asked.acquire(timeout=60)
+        computed += 1
+    assert computed == 8
+
+
+def test_what_goes_wrong_ahead_comes_in_its_place_and_no_thread_stays() -> None:
+    bad = [*rows(6), example([1, 9]), *rows(3)]
+    spec = TaskSpec("bad", vocab_size=9, max_length=20, num_classes=10)
+    loader = Loader(bad, spec, batch_size=2, bucketing=False, device=CPU, ahead=2)
+    before = threading.active_count()
+    batches = loader.evaluation()
+    for _ in range(3):
+        assert threading.active_count() <= before + 1
+        next(batches)
+    with pytest.raises(UserError, match="token id"):
+        next(batches)
+    assert threading.active_count() == before
+    left = loader.evaluation()
+    next(left)
+    left.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_the_same_batches_ahead() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    device = torch.device("cuda")
+    expected = Loader(rows(40), SPEC, batch_size=4, bucketing=True, device=CPU)
+    ahead = Loader(rows(40), SPEC, batch_size=4, bucketing=True, device=device, ahead=2)
+    pairs = zip(
+        expected.training(seed=1, start=0, stop=30),
+        ahead.training(seed=1, start=0, stop=30),
+        strict=True,
+    )
+    for one, other in pairs:
+        assert other.tokens_BIL.device.type == "cuda"
+        assert torch.equal(one.tokens_BIL, other.tokens_BIL.cpu())
+        assert torch.equal(one.targets, other.targets.cpu())
