@@ -21,8 +21,8 @@ SEEDS = "seed=0,1,2"
 def words(made_up_conf: Path) -> list[str]:
     return [
         *("run", "-m", "--config-dir", str(made_up_conf), "task=first", "model=local", SEEDS),
-        *("setting=smoke", "num_threads=1", "train.num_steps=20", "train.eval_every=10"),
-        *("checkpoint_seconds=0", "checkpoint_share=1", "quiet=true"),
+        *("setting=smoke", "num_threads=1", "train.num_steps=10", "train.eval_every=5"),
+        *("checkpoint_seconds=0", "checkpoint_share=0.2", "quiet=true"),
     ]
 
 
