@@ -170,6 +170,23 @@ def test_a_signal_saves_and_leaves(
     assert bench.record().num_resumes == 1
 
 
+def test_going_on_with_other_threads_is_recorded(
+    tmp_path: Path, words: list[str], undisturbed: RunRecord
+) -> None:
+    bench = Bench(tmp_path, [word for word in words if word != "quiet=true"])
+    assert bench.run(fault=Fault(dies_at=20)) == -signal.SIGKILL
+    assert bench.run("num_threads=2") == 0
+    assert "note: earlier steps were made with device " in bench.said()
+    record = bench.record()
+    assert record.num_resumes == 1
+    first, second = record.sessions
+    assert first["from_step"] == 0 < second["from_step"]
+    assert ", 1 thread," in first["device"]
+    assert ", 2 threads," in second["device"] == record.device
+    # It is the same run all the same.
+    assert (record.run_id, record.num_steps) == (undisturbed.run_id, undisturbed.num_steps)
+
+
 def test_started_twice(tmp_path: Path, words: list[str], undisturbed: RunRecord) -> None:
     bench = Bench(tmp_path, words)
     processes = [bench.start() for _ in range(2)]
