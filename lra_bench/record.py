@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -131,7 +132,7 @@ class RunRecord:
         Raises:
             ValueError: A field is of the wrong type, or two do not go together.
         """
-        for name, hint in get_type_hints(RunRecord).items():
+        for name, hint in _hints().items():
             value = getattr(self, name)
             if not plain.fits(value, hint):
                 raise ValueError(f"{name} must be {plain.in_words(hint)}, not {value!r:.60}")
@@ -149,6 +150,12 @@ class RunRecord:
     def labels(self) -> dict[str, str]:
         """The names with what was changed about them, the same in whatever order it was."""
         return identity.labels(self.names, self.changes)
+
+
+@cache
+def _hints() -> Mapping[str, Any]:
+    """Return the types of the fields; working them out takes as long as reading ten records."""
+    return get_type_hints(RunRecord)
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:
