@@ -52,6 +52,11 @@ def add_to(verbs: Any) -> Parser:
         metavar="FILE",
         help="published numbers to add (default: published.csv in a results folder, if there)",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; say what keeps the records from being added to a leaderboard",
+    )
     parser.set_defaults(function=_leaderboard)
     return parser
 
@@ -59,5 +64,7 @@ def add_to(verbs: Any) -> Parser:
 def _leaderboard(parsed: argparse.Namespace) -> int:
     from lra_bench import leaderboard
 
+    if parsed.check:
+        return leaderboard.check(parsed.results_dirs)
     out = parsed.out or parsed.results_dirs[0]
     return leaderboard.publish(parsed.results_dirs, out, published=parsed.published)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from lra_bench import __version__
-from lra_bench.cli import completion, data, leaderboard, ls, run
+from lra_bench.cli import compare, completion, data, leaderboard, ls, run, show
 from lra_bench.cli.parsing import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -34,7 +34,15 @@ _EPILOG = """\
 `lra-bench VERB --help` tells more. Exit codes: 0 done, 1 the run failed, 2 a mistake in what was
 asked for, 130 interrupted (ask again to go on), 143 pre-empted after saving.
 """
-_VERBS = (run.add_to, data.add_to, ls.add_to, leaderboard.add_to, completion.add_to)
+_VERBS = (
+    run.add_to,
+    data.add_to,
+    ls.add_to,
+    leaderboard.add_to,
+    show.add_to,
+    compare.add_to,
+    completion.add_to,
+)
 
 
 def make_parser() -> Parser:

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lra_bench.console import count
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
 from lra_bench.leaderboard import escape, export
 from lra_bench.leaderboard.board import Board, read_board
 from lra_bench.leaderboard.cells import Tables, tabulate
+from lra_bench.leaderboard.check import problems
 from lra_bench.leaderboard.collect import Collection, collect
 from lra_bench.leaderboard.latex import latex
 from lra_bench.leaderboard.layout import sections
@@ -72,6 +74,26 @@ def publish(
     print(f"records: {', '.join(sorted(runs))}")
     print(f"tables:  {', '.join(str(out / name) for name in files)}")
     return 1 if tables.complaints else 0
+
+
+def check(results_dirs: Sequence[Path], *, board: Board | None = None) -> int:
+    """Say whether the records below some folders can be added to a leaderboard.
+
+    Returns:
+        1 if something is in the way, or there is no record, else 0.
+
+    Raises:
+        UserError: A folder does not exist.
+    """
+    check_folders(results_dirs)
+    found, number = problems(results_dirs, read_board() if board is None else board)
+    for problem in found:
+        print(problem, file=sys.stderr)
+    if not number:
+        print("there are no records", file=sys.stderr)
+    elif not found:
+        print(f"{count(number, 'record')}, and nothing is in the way of adding them")
+    return 1 if found or not number else 0
 
 
 def check_folders(results_dirs: Sequence[Path]) -> None:

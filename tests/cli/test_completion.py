@@ -74,9 +74,9 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench data prepare task=l", ["task=listops"]),
         ("lra-bench data verify --", ["--config-dir"]),
         ("lra-bench run --c", ["--config-dir", "--cfg"]),
-        ("lra-bench ", ["run", "data", "ls", "leaderboard", "completion"]),
+        ("lra-bench ", ["run", "data", "ls", "leaderboard", "show", "compare", "completion"]),
         ("lra-bench completion ", ["bash", "zsh", "fish"]),
-        ("lra-bench leaderboard --", ["--out", "--published"]),
+        ("lra-bench leaderboard --", ["--out", "--published", "--check"]),
         ("lra-bench run --config-dir ", []),
         ("lra-bench run tr", ["tracker=", "train.", "trunk."]),
         # There is one way on.
