@@ -7,7 +7,7 @@ texts, and only then does a format come in.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lra_bench.console import count
@@ -22,6 +22,7 @@ from lra_bench.leaderboard.latex import latex
 from lra_bench.leaderboard.layout import sections
 from lra_bench.leaderboard.layout_published import published_sections
 from lra_bench.leaderboard.markdown import markdown
+from lra_bench.leaderboard.page import page
 from lra_bench.leaderboard.published import FILE_NAME, PublishedRow, read_published
 
 # A folder full of something else is not to fill the screen.
@@ -34,15 +35,17 @@ def publish(
     *,
     board: Board | None = None,
     published: Path | None = None,
+    families: Mapping[str, str] | None = None,
 ) -> int:
     """Write the tables of all records below some folders, and print ours.
 
     Args:
         results_dirs: Folders that hold records below ``runs``.
-        out: Where ``leaderboard.md``, ``.tex``, ``.csv`` and ``.json`` are written.
+        out: Where ``leaderboard.md``, ``.tex``, ``.csv``, ``.json`` and ``.html`` are written.
         board: What is compared; by default Long Range Arena.
         published: The file of published numbers; by default ``published.csv`` in the first of the
             folders that has one.
+        families: The family of each model, by plain name, for the filter of the page.
 
     Returns:
         1 if a cell was refused because its runs do not belong together, else 0.
@@ -63,6 +66,9 @@ def publish(
         "leaderboard.tex": latex([*ours, *theirs]),
         "leaderboard.csv": export.csv(tables),
         "leaderboard.json": export.json_text(tables, rows),
+        "leaderboard.html": page(
+            tables, rows, board, results_dirs=results_dirs, out=out, families=families
+        ),
     }
     try:
         for name, content in files.items():

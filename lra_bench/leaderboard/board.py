@@ -78,6 +78,11 @@ class Board:
         }
         return task if not own or own in self.same_task else None
 
+    def place_of(self, task: str) -> int:
+        """Return where a task stands: those of averages in their order, then all others."""
+        tasks = list(dict.fromkeys(name for average in self.averages for name in average.tasks))
+        return tasks.index(task) if task in tasks else len(tasks)
+
 
 def read_board(path: Path | None = None) -> Board:
     """Read what is compared.

@@ -20,6 +20,8 @@ from lra_bench.leaderboard.comparison import averages_of, judge_best
 from lra_bench.leaderboard.statistics import sampling_error, summarize
 from lra_bench.metrics import metric
 
+# How tables are sorted: as the board does, then by name.
+ORDER = ("place", "task", "data", "metric")
 # What a remark lists of the things that a cell's runs should have in common.
 _MOST_LISTED = 3
 
@@ -65,6 +67,7 @@ def tabulate(runs: Sequence[Run], board: Board) -> Tables:
             **dict(zip(CELL, key, strict=True)),
             **_summary(members),
             "is_diagnostic": members[0].names[1] in board.diagnostics,
+            "place": board.place_of(members[0].names[1]),
         }
         for key, members in sound.items()
     ]

@@ -17,7 +17,7 @@ from lra_bench.leaderboard.published import PublishedRow
 # Of the layout of the JSON: a new field is a new minor version.
 VERSION = "1.0"
 # Columns that only say how to call something, what it counts as, or that are no plain value.
-_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic"]
+_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic", "place"]
 _OF_A_RUN = (
     *("run_id", "seed", "status", "error", "test", "validation", "train_seconds"),
     *("tokens_per_second", "peak_memory_bytes", "device", "git_commit", "git_dirty", "command"),

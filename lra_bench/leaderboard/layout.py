@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from lra_bench.console import duration
-from lra_bench.leaderboard.cells import Tables, ranked
+from lra_bench.leaderboard.cells import ORDER, Tables, ranked
 from lra_bench.leaderboard.statistics import BOUNDED, PROPORTIONS
 from lra_bench.metrics import metric
 
@@ -92,16 +92,16 @@ def sections(tables: Tables) -> list[Section]:
         if len(diagnostics):
             none = tables.averages[:0], tables.barred[:0]
             found.append(_overview(diagnostics, *none, heading=_DIAGNOSTICS))
-        for _, of_title in cells.groupby(["task", "data", "metric"], sort=True):
+        for _, of_title in cells.groupby(list(ORDER), sort=True):
             found.append(_one_task(of_title))
-    return [*found, Section(notes=list(_legend(tables.cells)))]
+    return [*found, Section(notes=list(legend(tables.cells)))]
 
 
 def _overview(
     cells: pd.DataFrame, averages: pd.DataFrame, barred: pd.DataFrame, *, heading: str = ""
 ) -> Section:
     """Return one line a method, one column a title, and the averages."""
-    in_order = cells.sort_values(["task", "data", "metric"], kind="stable")
+    in_order = cells.sort_values(list(ORDER), kind="stable")
     titles = list(dict.fromkeys(in_order["title"]))
     names = list(dict.fromkeys(averages["average"]))
     alike = _seeds_alike(cells)
@@ -122,7 +122,7 @@ def _overview(
         3 if heading else 0,
         columns=["model", *titles, *names],
         rows=[[Entry(method), *entries.values()] for method, entries in rows.items()],
-        notes=list(_notes_of_overview(in_order, barred, alike)),
+        notes=list(_notes_of_overview(in_order, barred)),
     )
 
 
@@ -137,9 +137,8 @@ def _seeds(cell: Mapping[Any, Any]) -> str:
     return f" ({completed})" if completed == runs else f" ({completed} of {runs})"
 
 
-def _notes_of_overview(
-    cells: pd.DataFrame, barred: pd.DataFrame, alike: int | None
-) -> Iterator[Note]:
+def _notes_of_overview(cells: pd.DataFrame, barred: pd.DataFrame) -> Iterator[Note]:
+    alike = _seeds_alike(cells)
     if alike == 1:
         yield Note("1 seed a cell: no interval, no test over seeds, and nothing in bold.")
     elif alike:
@@ -152,7 +151,7 @@ def _notes_of_overview(
     if data:
         yield Note(f"Data of {_listed(data)}.")
     if cells["metric"].nunique() > 1:
-        metrics = zip(cells["title"], map(_heading, cells["metric"]), strict=True)
+        metrics = zip(cells["title"], map(heading_of, cells["metric"]), strict=True)
         yield Note(f"Metric of {_listed(dict(metrics))}.")
     for average in barred.to_dict("records"):
         yield Note(f"No {average['average']}: it may not hold {', '.join(average['titles'])}.")
@@ -164,10 +163,9 @@ def _listed(content: Mapping[str, str]) -> str:
 
 def _one_task(cells: pd.DataFrame) -> Section:
     """Return the table of the cells of one title, the best first."""
-    devices = sorted({name for name in cells["devices"] if name})
-    letters = {name: chr(ord("A") + index % 26) for index, name in enumerate(devices)}
-    several = len(devices) > 1
-    columns = ["model", _heading(cells["metric"].iloc[0]), "95% interval", "seeds", "failed"]
+    letters = _hardware(cells)
+    several = len(letters) > 1
+    columns = ["model", heading_of(cells["metric"].iloc[0]), "95% interval", "seeds", "failed"]
     columns += ["diverged", "at baseline", "training time", "tokens/s", "memory [MB]"]
     columns += ["parameters", "passes", *(["hardware"] if several else [])]
     rows = []
@@ -190,14 +188,23 @@ def _one_task(cells: pd.DataFrame) -> Section:
         ]
         best = bool(cell["is_best"])
         rows.append([Entry(text, best and index == 1) for index, text in enumerate(texts)])
-    hardware = [f"{letters[name]}: {name}" if several else name for name in devices]
-    notes = list(_notes_of_task(cells, hardware))
-    return Section(cells["title"].iloc[0], 3, columns, rows, notes)
+    return Section(cells["title"].iloc[0], 3, columns, rows, list(notes_of_task(cells)))
 
 
-def _notes_of_task(cells: pd.DataFrame, hardware: Sequence[str]) -> Iterator[Note]:
+def _hardware(cells: pd.DataFrame) -> dict[str, str]:
+    """Return the hardware of some cells, with a letter where there are several kinds."""
+    devices = sorted({name for name in cells["devices"] if name})
+    return {
+        name: chr(ord("A") + index % 26) if len(devices) > 1 else ""
+        for index, name in enumerate(devices)
+    }
+
+
+def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
     """Yield the sentences below the table of one title."""
     name = cells["metric"].iloc[0]
+    letters = _hardware(cells)
+    hardware = [f"{letter}: {name}" if letter else name for name, letter in letters.items()]
     yield Note(f"Data: {cells['data'].iloc[0]}.")
     for warning in sorted(set(cells["warning"]) - {""}):
         yield Note(f"{warning}.", strong=True)
@@ -245,7 +252,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _legend(cells: pd.DataFrame) -> Iterator[Note]:
+def legend(cells: pd.DataFrame) -> Iterator[Note]:
     """Yield what the columns mean."""
     names = sorted(set(cells["metric"]))
     for name in names:
@@ -253,7 +260,7 @@ def _legend(cells: pd.DataFrame) -> Iterator[Note]:
         lower = "" if metric(name).higher_is_better else ", lower is better"
         yield Note(
             f"{title[0].upper()}{title[1:]}: mean ± standard deviation over seeds of the test "
-            f"{_heading(name)}{lower}, each run evaluated once with the weights that validation "
+            f"{heading_of(name)}{lower}, each run evaluated once with the weights that validation "
             f"chose."
         )
     yield Note(
@@ -276,7 +283,7 @@ def _legend(cells: pd.DataFrame) -> Iterator[Note]:
         yield Note(f"{MARK}: its runs were not all made alike; see below its table.")
 
 
-def _heading(name: str) -> str:
+def heading_of(name: str) -> str:
     """Return what heads a column of a metric, with its unit."""
     title = metric(name).title
     return f"{title} [%]" if metric(name).is_share else title

@@ -13,7 +13,7 @@ from lra_bench.leaderboard.layout import Entry, Note, Section, result
 from lra_bench.leaderboard.published import Line, PublishedRow, lines_of, tasks_of
 
 _WORDS = {"failed": "FAIL", "not run": "not run", "not given": ""}
-_LEGEND = (
+LEGEND = (
     "FAIL: the source says no better than chance, or out of memory; an empty cell: it gives no "
     "number. A number behind ± is the source's. Averages are printed as the sources print them. "
     "Numbers of different protocols cannot be compared, and within one they come from different "
@@ -31,7 +31,7 @@ def published_sections(rows: Sequence[PublishedRow], tables: Tables, board: Boar
     """
     if not rows:
         return []
-    found = [Section("Published numbers", 2, notes=[Note(_LEGEND)])]
+    found = [Section("Published numbers", 2, notes=[Note(LEGEND)])]
     for protocol in board.protocols:
         lines = lines_of(rows, protocol.name)
         if lines:
