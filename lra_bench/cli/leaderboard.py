@@ -10,7 +10,7 @@ from lra_bench.cli.parsing import Parser
 
 _DESCRIPTION = """\
 Read every record below the results folders and print the comparison tables; write them as
-leaderboard.md, .tex, .csv and .json.
+leaderboard.md, .tex, .csv and .json, and as a page for a browser, leaderboard.html.
 
   lra-bench leaderboard
   lra-bench leaderboard results ../cluster/results --out tables
@@ -53,6 +53,11 @@ def add_to(verbs: Any) -> Parser:
         help="published numbers to add (default: published.csv in a results folder, if there)",
     )
     parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw accuracy against time, learning curves and ranks, too (needs matplotlib)",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="write nothing; say what keeps the records from being added to a leaderboard",
@@ -67,4 +72,6 @@ def _leaderboard(parsed: argparse.Namespace) -> int:
     if parsed.check:
         return leaderboard.check(parsed.results_dirs)
     out = parsed.out or parsed.results_dirs[0]
-    return leaderboard.publish(parsed.results_dirs, out, published=parsed.published)
+    return leaderboard.publish(
+        parsed.results_dirs, out, published=parsed.published, with_pictures=parsed.pictures
+    )

@@ -23,6 +23,7 @@ from lra_bench.leaderboard.layout import sections
 from lra_bench.leaderboard.layout_published import published_sections
 from lra_bench.leaderboard.markdown import markdown
 from lra_bench.leaderboard.page import page
+from lra_bench.leaderboard.pictures import check_installed, pictures
 from lra_bench.leaderboard.published import FILE_NAME, PublishedRow, read_published
 
 # A folder full of something else is not to fill the screen.
@@ -36,6 +37,7 @@ def publish(
     board: Board | None = None,
     published: Path | None = None,
     families: Mapping[str, str] | None = None,
+    with_pictures: bool = False,
 ) -> int:
     """Write the tables of all records below some folders, and print ours.
 
@@ -46,6 +48,7 @@ def publish(
         published: The file of published numbers; by default ``published.csv`` in the first of the
             folders that has one.
         families: The family of each model, by plain name, for the filter of the page.
+        with_pictures: Whether pictures are drawn, too, below ``pictures``.
 
     Returns:
         1 if a cell was refused because its runs do not belong together, else 0.
@@ -54,6 +57,8 @@ def publish(
         UserError: A folder does not exist, or the tables cannot be written.
     """
     check_folders(results_dirs)
+    if with_pictures:
+        check_installed()
     board = read_board() if board is None else board
     rows = _published(results_dirs, published, board)
     collection = collect(results_dirs, board)
@@ -61,7 +66,7 @@ def publish(
     _complain(collection, tables)
     ours = sections(tables)
     theirs = published_sections(rows, tables, board)
-    files = {
+    files: dict[str, str | bytes] = {
         "leaderboard.md": f"# Leaderboard\n\n{markdown([*ours, *theirs])}",
         "leaderboard.tex": latex([*ours, *theirs]),
         "leaderboard.csv": export.csv(tables),
@@ -70,6 +75,8 @@ def publish(
             tables, rows, board, results_dirs=results_dirs, out=out, families=families
         ),
     }
+    if with_pictures:
+        files |= {f"pictures/{name}": content for name, content in pictures(tables)}
     try:
         for name, content in files.items():
             write_atomically(out / name, content)
@@ -78,7 +85,10 @@ def publish(
     print(markdown(ours))
     runs = {str(folder / "runs") for folder in results_dirs}
     print(f"records: {', '.join(sorted(runs))}")
-    print(f"tables:  {', '.join(str(out / name) for name in files)}")
+    written = [str(out / name) for name in files if "/" not in name]
+    print(f"tables:  {', '.join(written)}")
+    if with_pictures:
+        print(f"pictures: {out / 'pictures'}")
     return 1 if tables.complaints else 0
 
 

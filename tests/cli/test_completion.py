@@ -76,7 +76,7 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench run --c", ["--config-dir", "--cfg"]),
         ("lra-bench ", ["run", "data", "ls", "leaderboard", "show", "compare", "completion"]),
         ("lra-bench completion ", ["bash", "zsh", "fish"]),
-        ("lra-bench leaderboard --", ["--out", "--published", "--check"]),
+        ("lra-bench leaderboard --", ["--out", "--published", "--pictures", "--check"]),
         ("lra-bench run --config-dir ", []),
         ("lra-bench run tr", ["tracker=", "train.", "trunk."]),
         # There is one way on.
