@@ -6,6 +6,7 @@ share are kept once, so that a hundred thousand records fit into memory.
 
 from __future__ import annotations
 
+import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from lra_bench import plain
 from lra_bench import record as records
 from lra_bench.errors import UserError
-from lra_bench.identity import NAMES, hash_of
+from lra_bench.identity import NAMES
 from lra_bench.leaderboard.board import Board
 from lra_bench.leaderboard.escape import line
 from lra_bench.leaderboard.statistics import is_at_baseline
@@ -149,7 +150,7 @@ class Reader:
         return self._texts.setdefault(content, content)
 
     def _config(self, record: RunRecord) -> Mapping[str, Any]:
-        key = hash_of(record.config)
+        key = json.dumps(record.config)
         if key not in self._configs:
             self._configs[key] = dict(plain.leaves(record.config))
         return self._configs[key]

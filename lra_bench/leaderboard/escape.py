@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Underscores inside of a word, and brackets that lead nowhere, are no markup.
 _MARKDOWN = re.compile(
@@ -43,6 +44,7 @@ _LONGEST = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+@lru_cache(maxsize=10_000)
 def line(text: str) -> str:
     """Return a text in one line, with what has no shape of its own spelt out.
 
