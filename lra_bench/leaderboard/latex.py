@@ -35,6 +35,7 @@ def _table(section: Section, context: str) -> str:
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
+        r"\setlength{\tabcolsep}{4pt}",
         # A short caption for the list of tables.
         rf"\caption[{{{escape.latex(name)}}}]{{{escape.latex(name)}. {notes}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
@@ -49,9 +50,17 @@ def _table(section: Section, context: str) -> str:
         "",
     ]
     if section.items:
-        items = [rf"\item {escape.latex(item)}" for item in section.items]
-        lines += [r"\begin{enumerate}", r"\footnotesize", *items, r"\end{enumerate}", ""]
+        items = [rf"\item {_breakable(escape.latex(item))}" for item in section.items]
+        lines += [r"\begin{enumerate}", r"\footnotesize\raggedright", *items]
+        lines += [r"\end{enumerate}", ""]
     return "\n".join(lines)
+
+
+def _breakable(text: str) -> str:
+    """Return a text whose addresses may go on in the next line."""
+    for character in ("/", ":", r"\_"):
+        text = text.replace(character, rf"{character}\allowbreak{{}}")
+    return text
 
 
 def _row(entries: Sequence[Entry]) -> str:

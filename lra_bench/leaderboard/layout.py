@@ -110,8 +110,7 @@ def _overview(
         for method in sorted(set(cells["method"]))
     }
     for cell in cells.to_dict("records"):
-        seeds = "" if alike else _seeds(cell)
-        text = result(cell) + seeds + (f" {MARK}" if cell["remark"] else "")
+        text = result(cell) + _aside(cell, alike) + (f" {MARK}" if cell["remark"] else "")
         rows[cell["method"]][cell["title"]] = Entry(text, bool(cell["is_best"]))
     for average in averages.dropna(subset=["value"]).to_dict("records"):
         spread = "" if pd.isna(average["std"]) else f" ± {100 * average['std']:.2f}"
@@ -132,9 +131,15 @@ def _seeds_alike(cells: pd.DataFrame) -> int | None:
     return int(numbers.pop()) if len(numbers) == 1 else None
 
 
-def _seeds(cell: Mapping[Any, Any]) -> str:
+def _aside(cell: Mapping[Any, Any], alike: int | None) -> str:
+    """Return what stands in parentheses: seeds where cells differ in them, and chance."""
     completed, runs = cell["num_completed"], cell["num_runs"]
-    return f" ({completed})" if completed == runs else f" ({completed} of {runs})"
+    parts = []
+    if alike is None:
+        parts.append(f"{completed}" if completed == runs else f"{completed} of {runs}")
+    if 0 < completed == cell["num_at_baseline"]:
+        parts.append("at baseline")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _notes_of_overview(cells: pd.DataFrame, barred: pd.DataFrame) -> Iterator[Note]:

@@ -89,6 +89,11 @@ def test_seeds_that_failed_are_seen_in_the_overview(tmp_path: Path) -> None:
     assert "In parentheses: seeds that completed, of those that were begun." in text
 
 
+def test_a_result_that_is_no_better_than_chance_says_so(tmp_path: Path) -> None:
+    text, _, _ = published(tmp_path, make(0, 345, task="a"), make(0, 700, task="b"))
+    assert rows_of(text, "transformer")[0] == ["transformer", "17.25 (at baseline)", "35.00"]
+
+
 def test_hardware_has_letters_where_there_is_more_than_one_kind(tmp_path: Path) -> None:
     text, _, _ = published(tmp_path, make(device="big"), make(model="local", device="old"))
     assert rows_of(text, "transformer")[0][-1] == "A"

@@ -198,5 +198,7 @@ def test_it_fits_a_phone_in_both_themes(
     assert not page.evaluate(light)
     page.emulate_media(media="print")
     assert page.evaluate(light)
+    # Ink is black on paper, whatever the theme.
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert page.locator("#filters").is_hidden()
     page.close()

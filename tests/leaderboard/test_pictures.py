@@ -13,6 +13,7 @@ from made_up_records import make, tables_of
 from PIL import Image
 
 from lra_bench import record as records
+from lra_bench.cli import main
 from lra_bench.leaderboard.pictures import pictures
 
 CURVE = [{"step": 10 * step, "validation_accuracy": 0.2 + step / 100} for step in range(1, 9)]
@@ -50,11 +51,10 @@ def test_without_results_there_is_nothing_to_draw() -> None:
     assert list(pictures(tables_of(make(status="failed")))) == []
 
 
-def test_the_verb_draws_them_when_asked(tmp_path: Path) -> None:
+def test_the_verb_draws_them_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records.write(make(curve=CURVE), tmp_path)
-    words = [sys.executable, "-m", "lra_bench.cli", "leaderboard", str(tmp_path), "--pictures"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert f"pictures: {tmp_path / 'pictures'}" in done.stdout
+    assert main(["leaderboard", str(tmp_path), "--pictures"]) == 0
+    assert f"pictures: {tmp_path / 'pictures'}" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
     # One method has no rank.
     assert names == {f"cpu-{kind}" for kind in KINDS if "ranks" not in kind}

@@ -57,7 +57,9 @@ function valueOf(cell, task, withMeter) {
   const mean = cell.mean === null ? make("span", { class: "none" }, "none") : make("span", { class: "mean" }, shown(cell.mean, task));
   const flag = cell.remark ? make("span", { class: "flag" }, " †") : "";
   const usual = cell.number === settingNow().seeds && cell.completed === cell.number;
-  const sub = usual ? "" : make("span", { class: "sub" }, seedsOf(cell));
+  const words = [usual ? "" : seedsOf(cell), cell.completed && cell.at_baseline === cell.completed ? "at baseline" : ""];
+  const aside = words.filter(Boolean).join(", ");
+  const sub = aside ? make("span", { class: "sub" }, aside) : "";
   const button = make("button", {
     type: "button", class: `value${best}`, onclick: () => open(cell),
     "aria-label": `${cell.model} on ${task.title}: ${resultOf(cell, task)}, ${seedsOf(cell)}${cell.best ? ", better than all others beyond the noise" : ""}; show the runs`,
