@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 # Fewer runs than the first have a t interval, for which the bootstrap is too narrow; of more than
 # the second the mean is normal, and the bootstrap says the same in a hundred times the time.
 FEWEST_FOR_BOOTSTRAP, MOST_FOR_BOOTSTRAP = 10, 100
-_RESAMPLES = 9_999
+_RESAMPLES = 4_999
 # Differences that a number of double precision has for no reason.
 _ROUNDING = 1e-12
 

@@ -77,6 +77,8 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench ", ["run", "data", "ls", "leaderboard", "show", "compare", "completion"]),
         ("lra-bench completion ", ["bash", "zsh", "fish"]),
         ("lra-bench leaderboard --", ["--out", "--published", "--pictures", "--check"]),
+        ("lra-bench show --", ["--results"]),
+        ("lra-bench compare --", ["--results"]),
         ("lra-bench run --config-dir ", []),
         ("lra-bench run tr", ["tracker=", "train.", "trunk."]),
         # There is one way on.

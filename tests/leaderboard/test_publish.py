@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -111,11 +112,15 @@ def test_files_that_are_no_records_are_named_and_cost_nothing(
     for key, value in {"model": 3, "seed": "0", "changes": [], "curve": 7, "device": None}.items():
         (path.parent / f"wrong_{key}.json").write_text(json.dumps({**content, key: value}))
     (path.parent / "elsewhere.json").symlink_to(path.parent / "nowhere.json")
+    # Nobody will ever write to it, and reading would wait.
+    os.mkfifo(path.parent / "pipe.json")
+    with (path.parent / "large.json").open("wb") as file:
+        file.truncate(60_000_000)
     text, _, code = published(tmp_path)
     said = capsys.readouterr().err.splitlines()
     assert code == 0
     assert "35.00" in text
-    expected = [*BROKEN, "binary.json", "elsewhere.json"]
+    expected = [*BROKEN, "binary.json", "elsewhere.json", "pipe.json", "large.json"]
     expected += [f"wrong_{key}.json" for key in ("model", "seed", "changes", "curve", "device")]
     assert len(said) == len(expected)
     for name in expected:
