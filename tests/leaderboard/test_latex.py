@@ -11,7 +11,7 @@ from made_up_records import make, tables_of, told
 
 from lra_bench import leaderboard
 from lra_bench.leaderboard.latex import latex
-from lra_bench.leaderboard.layout import Entry, Section, sections
+from lra_bench.leaderboard.layout import Entry, Note, Section, sections
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc} \usepackage[utf8]{inputenc} \usepackage{booktabs,graphicx,textcomp}
@@ -28,7 +28,7 @@ def test_a_table_has_the_rules_of_booktabs() -> None:
     text = latex([Section("A_b", 2), Section(columns=["m", "n"], rows=rows)])
     assert text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 1
     assert "m & n \\\\\n\\midrule\nx & \\textbf{1} \\\\\n\\bottomrule" in text
-    assert "\\caption[{A\\_b}]{A\\_b. }" in text
+    assert "\\caption{A\\_b}" in text
 
 
 def test_no_name_ends_the_document() -> None:
@@ -41,7 +41,8 @@ def test_no_name_ends_the_document() -> None:
 def test_a_document_takes_the_tables_in(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "results"
     leaderboard.publish([shipped], tmp_path)
-    hostile = latex(sections(tables_of(make(model=HOSTILE, data=told(HOSTILE, note=HOSTILE)))))
+    many = [make(model=HOSTILE, task=f"{HOSTILE} {number}") for number in range(60)]
+    hostile = latex(sections(tables_of(*many, make(data=told(HOSTILE, note=HOSTILE)))))
     content = (tmp_path / "leaderboard.tex").read_text() + hostile
     (tmp_path / "leaderboard.tex").write_text(content)
     (tmp_path / "all.tex").write_text(DOCUMENT)
@@ -55,3 +56,14 @@ def test_a_document_takes_the_tables_in(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_a_wide_table_goes_on_in_another() -> None:
+    columns = ["model", *(f"t{number}" for number in range(20))]
+    rows = [[Entry("x" * 200), *(Entry(str(number)) for number in range(20))]]
+    text = latex([Section("Wide", 2, columns, rows, [Note("Once.")])])
+    assert text.count("\\begin{tabular}") == 2
+    assert text.count("Once.") == 1
+    assert text.count("x" * 80 + "...") == 2
+    for number in range(20):
+        assert text.count(f"t{number} ") == 1
