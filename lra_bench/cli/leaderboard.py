@@ -71,7 +71,20 @@ def _leaderboard(parsed: argparse.Namespace) -> int:
 
     if parsed.check:
         return leaderboard.check(parsed.results_dirs)
-    out = parsed.out or parsed.results_dirs[0]
     return leaderboard.publish(
-        parsed.results_dirs, out, published=parsed.published, with_pictures=parsed.pictures
+        parsed.results_dirs,
+        parsed.out or parsed.results_dirs[0],
+        published=parsed.published,
+        families=_families(),
+        with_pictures=parsed.pictures,
     )
+
+
+def _families() -> dict[str, str]:
+    """Return the family of each model of the harness that states one, by its name."""
+    from lra_bench.about import facts_of
+    from lra_bench.paths import conf_dir
+
+    files = sorted((conf_dir() / "model").glob("*.yaml"))
+    stated = {path.stem: facts_of(path).get("family", "") for path in files}
+    return {name: family for name, family in stated.items() if family}

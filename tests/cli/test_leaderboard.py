@@ -41,6 +41,15 @@ def test_published_numbers_may_lie_elsewhere(
     assert "none.csv cannot be read" in capsys.readouterr().err
 
 
+def test_the_page_knows_the_families_of_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.write(make(model="ernie_sparse"), tmp_path)
+    records.write(make(model="mine"), tmp_path)
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    assert '"families":["hierarchy"]' in (tmp_path / "leaderboard.html").read_text()
+
+
 def test_checking_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
