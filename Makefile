@@ -27,7 +27,7 @@ test-all: install-dev  ## run all tests
 
 test-page: install-dev  ## test the leaderboard's page in a Chromium, which is installed if there is none
 	$(INSTALL) -e ".[page]"
-	command -v chromium chromium-browser google-chrome >/dev/null \
+	command -v chromium || command -v chromium-browser || command -v google-chrome \
 		|| (apt-get update -q && apt-get install -y -q chromium) \
 		|| $(BIN)/python -m playwright install chromium
 	$(BIN)/python -m pytest tests/leaderboard/test_page_in_a_browser.py

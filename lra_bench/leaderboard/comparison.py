@@ -11,6 +11,8 @@ from lra_bench.leaderboard.collect import CELL, Run
 from lra_bench.leaderboard.statistics import Sample, obstacle, summarize
 from lra_bench.metrics import metric
 
+# What keeps a method from being the best, besides what `statistics.obstacle` names.
+DIVERGED = "diverged"
 Rows = Sequence[dict[str, Any]]
 RunsByCell = Mapping[tuple[str, ...], Sequence[Run]]
 
@@ -32,6 +34,9 @@ def judge_best(rows: Rows, runs: RunsByCell) -> None:
         first = next(iter(samples))
         higher = metric(rows[first]["metric"]).higher_is_better
         leader, not_beaten = _compare(samples, higher_is_better=higher)
+        if rows[leader]["num_diverged"]:
+            # The mean is of the runs that survived; what it would be with the others, nobody knows.
+            not_beaten = dict.fromkeys((index for index in samples if index != leader), DIVERGED)
         methods = {rows[index]["method"]: why for index, why in not_beaten.items()}
         rows[leader]["not_beaten"] = methods
         rows[leader]["is_best"] = len(samples) > 1 and not methods
@@ -86,6 +91,7 @@ def averages_of(
                 barred.append({"setting": setting, "average": average.name, "titles": titles})
     for one in values:
         del one["sample"]
+        one.pop("num_diverged", None)
     return values, barred
 
 
@@ -124,6 +130,7 @@ def _averaged(titles: Sequence[str], rows: Rows, runs: RunsByCell) -> Iterator[d
         by_task = [_by_seed(runs[_key(row)]) for row in of_tasks]
         summary = summarize(row["test_mean"] for row in of_tasks)
         one: dict[str, Any] = {"method": method, "value": summary.mean, "sample": None}
+        one["num_diverged"] = sum(row["num_diverged"] for row in of_tasks)
         if all(set(values) == set(by_task[0]) for values in by_task):
             by_seed = {
                 seed: math.fsum(values[seed] for values in by_task) / len(titles)
@@ -145,4 +152,4 @@ def _judge_average(found: Rows, higher_is_better: bool) -> None:
         one["is_best"] = False
     if len(samples) == len(complete) > 1:
         leader, not_beaten = _compare(samples, higher_is_better=higher_is_better)
-        found[leader]["is_best"] = not not_beaten
+        found[leader]["is_best"] = not not_beaten and not found[leader]["num_diverged"]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lra_bench.console import duration
 from lra_bench.leaderboard.cells import ORDER, Tables, ranked
+from lra_bench.leaderboard.comparison import DIVERGED
 from lra_bench.leaderboard.statistics import BOUNDED, PROPORTIONS
 from lra_bench.metrics import metric
 
@@ -26,6 +27,7 @@ _WHY = {
     "sampling": "within the sampling error of the test split",
     "unknown sampling error": "the sampling error of this metric is not known",
     "seeds": "not significant over seeds",
+    DIVERGED: "some of its runs diverged, and the mean is of the others",
 }
 
 

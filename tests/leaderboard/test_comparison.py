@@ -45,6 +45,14 @@ def test_one_seed_wins_nothing() -> None:
     assert best_of(*runs("low", 20), *several) == ([], {"low": "one seed"})
 
 
+def test_who_diverges_wins_nothing() -> None:
+    high = [*runs("high", 60, 60.5, 60.3), make(3, model="high", status="diverged")]
+    assert best_of(*runs("low", 20, 20.1, 20.2), *high) == ([], {"low": "diverged"})
+    # That the machine failed says nothing about the method.
+    high = [*runs("high", 60, 60.5, 60.3), make(3, model="high", status="failed")]
+    assert best_of(*runs("low", 20, 20.1, 20.2), *high) == (["high"], {})
+
+
 def test_nobody_wins_alone() -> None:
     assert best_of(*runs("only", 60, 60.5, 60.3)) == ([], {})
     failed = make(model="failed", status="failed")
@@ -89,3 +97,5 @@ def test_the_best_average_is_better_than_every_other() -> None:
     made += runs("c", 90, task="text")
     averages = tables_of(*made, board=BOARD).averages
     assert averages[averages["is_best"]]["method"].tolist() == ["a"]
+    made.append(make(9, model="a", task="text", status="diverged"))
+    assert not tables_of(*made, board=BOARD).averages["is_best"].any()
