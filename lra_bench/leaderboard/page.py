@@ -26,7 +26,8 @@ from lra_bench.leaderboard.published import PublishedRow
 from lra_bench.metrics import metric
 
 _ASSETS = Path(__file__).parent / "assets"
-_SCRIPTS = ("dom.js", "plots.js", "page.js")
+_SCRIPTS = ("dom.js", "plots.js", "results.js", "tables.js", "dialog.js", "page.js")
+_STYLES = ("theme.css", "page.css", "tables.css", "media.css")
 # So that a full board stays below a megabyte: points of all curves together, and of one; a cell
 # shows no more runs than this.
 _MOST_POINTS, _MOST_POINTS_OF_A_RUN, _FEWEST_POINTS = 50_000, 60, 4
@@ -271,7 +272,7 @@ def _value(number: Any) -> float | int | None:
 def _filled(content: Mapping[str, Any]) -> str:
     """Return the page with everything in it."""
     script = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    style = (_ASSETS / "page.css").read_text(encoding="utf-8")
+    style = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _STYLES)
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     # Nothing in the data can end the element that they stand in; ASCII alone is left by now.
     for character in "<>&":

@@ -1,3 +1,5 @@
+"use strict";
+
 // Making elements, and writing numbers. Text only ever goes in as text.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -64,7 +66,9 @@ function explain(element, text) {
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${fits ? below : at.top - tip.offsetHeight - 8}px`;
   };
-  const hide = () => { tip.hidden = true; };
+  const hide = () => {
+    tip.hidden = true;
+  };
   element.addEventListener("pointerenter", show);
   element.addEventListener("focus", show);
   element.addEventListener("pointerleave", hide);
@@ -85,14 +89,14 @@ function sortable(caption, columns, rows, first) {
   });
   let sorted = null;
   const lines = rows.map((row) => {
-    const cells = columns.map((column, index) => make(
-      index ? "td" : "th", { scope: index ? null : "row" }, column.cell(row),
-    ));
+    const cells = columns.map((column, index) =>
+      make(index ? "td" : "th", { scope: index ? null : "row" }, column.cell(row)),
+    );
     return { row, line: make("tr", {}, cells) };
   });
   function sort(index, downwards) {
     const column = columns[index];
-    const other = sorted && sorted.index === index ? !sorted.downwards : column.downwards ?? true;
+    const other = sorted && sorted.index === index ? !sorted.downwards : (column.downwards ?? true);
     sorted = { index, downwards: downwards ?? other };
     const sign = sorted.downwards ? -1 : 1;
     lines.sort((a, b) => {
@@ -101,14 +105,25 @@ function sortable(caption, columns, rows, first) {
       if (x === null || y === null) return (x === null) - (y === null);
       return sign * (typeof x === "string" ? x.localeCompare(y, "en") : x - y);
     });
-    heads.forEach((head, at) => head.setAttribute(
-      "aria-sort", at !== index ? "none" : sorted.downwards ? "descending" : "ascending",
-    ));
+    heads.forEach((head, at) =>
+      head.setAttribute(
+        "aria-sort",
+        at !== index ? "none" : sorted.downwards ? "descending" : "ascending",
+      ),
+    );
     body.replaceChildren(...lines.map(({ line }) => line));
   }
   const table = make(
-    "table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, heads)), body,
+    "table",
+    {},
+    make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, heads)),
+    body,
   );
   sort(first.index, first.downwards);
-  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
+  return make(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    table,
+  );
 }
