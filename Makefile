@@ -10,7 +10,7 @@ MODELS ?= transformer,local,ernie_sparse
 # Apart from the records that the repository ships: those are not to be taken for this machine's.
 RESULTS ?= results/bench
 
-.PHONY: help bench test test-all lint format install install-dev clean
+.PHONY: help bench test test-all test-page lint format install install-dev clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,13 @@ test: install-dev  ## run the tests that take minutes at most
 
 test-all: install-dev  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+test-page: install-dev  ## test the leaderboard's page in a Chromium, which is installed if there is none
+	$(INSTALL) -e ".[page]"
+	command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| (apt-get update -q && apt-get install -y -q chromium) \
+		|| $(BIN)/python -m playwright install chromium
+	$(BIN)/python -m pytest tests/leaderboard/test_page_in_a_browser.py
 
 lint: install-dev  ## check style and types
 	$(BIN)/ruff check

@@ -43,6 +43,8 @@ def hash_of(content: Any) -> str:
 
 def without_targets(tree: Any) -> Any:
     """Return plain data without the ``_target_`` of any section."""
+    if isinstance(tree, (str, int, float)) or tree is None:
+        return tree
     if isinstance(tree, Mapping):
         return {key: without_targets(value) for key, value in tree.items() if key != "_target_"}
     if isinstance(tree, (list, tuple)):

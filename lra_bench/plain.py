@@ -9,6 +9,7 @@ import collections.abc
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -29,15 +30,20 @@ def load(text: str) -> Any:
         raise ValueError("is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError("is not JSON; it may be half written") from error
+    # Half a character can only come from an escape; other texts need not be looked at.
+    may_be_halved = "\\ud" in text or "\\uD" in text
     layer, depth = [content], 0
     while layer:
         inner: list[Any] = []
         for value in layer:
-            if isinstance(value, dict):
-                inner += [*value, *value.values()]
-            elif isinstance(value, list):
+            kind = type(value)
+            if kind is dict:
+                inner += value.values()
+                if may_be_halved:
+                    inner += value
+            elif kind is list:
                 inner += value
-            elif isinstance(value, str) and not _can_be_written(value):
+            elif may_be_halved and kind is str and not _can_be_written(value):
                 raise ValueError(f"holds {value!r:.60}, which is no Unicode text")
         layer, depth = inner, depth + 1
         if depth > _DEEPEST:
@@ -92,16 +98,18 @@ def fits(value: Any, hint: Any) -> bool:
         hint: A class, ``Any``, a union, ``Literal``, ``Mapping`` or ``Sequence``. A bool is no
             number, and a number that is not finite is none either.
     """
-    origin, args = get_origin(hint), get_args(hint)
-    if hint is Any:
+    if hint is Any or (hint is str and type(value) is str):
         return True
+    origin, args = _parts(hint)
     if origin is UnionType:
         return any(fits(value, one) for one in args)
     if origin is Literal:
         return value in args
     if origin is collections.abc.Mapping:
-        return isinstance(value, Mapping) and all(
-            fits(key, args[0]) and fits(inner, args[1]) for key, inner in value.items()
+        keys, values = args
+        return (type(value) is dict or isinstance(value, Mapping)) and all(
+            fits(key, keys) and (values is Any or fits(inner, values))
+            for key, inner in value.items()
         )
     if origin is collections.abc.Sequence:
         return isinstance(value, (list, tuple)) and all(fits(inner, args[0]) for inner in value)
@@ -109,6 +117,11 @@ def fits(value: Any, hint: Any) -> bool:
         kind = int if hint is int else (int, float)
         return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, hint)
+
+
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def in_words(hint: Any) -> str:

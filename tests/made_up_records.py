@@ -8,6 +8,9 @@ from typing import Any
 
 from lra_bench import identity, leaderboard
 from lra_bench import record as records
+from lra_bench.leaderboard.board import Board
+from lra_bench.leaderboard.cells import Tables, tabulate
+from lra_bench.leaderboard.collect import runs_of
 from lra_bench.metrics import Evaluation
 from lra_bench.record import RunRecord
 
@@ -93,6 +96,12 @@ def published(tmp_path: Path, *made: RunRecord, out: str = "out") -> tuple[str, 
     folder = tmp_path / out
     text = (folder / "leaderboard.md").read_text()
     return text, (folder / "leaderboard.csv").read_text(), code
+
+
+def tables_of(*made: RunRecord, board: Board | None = None) -> Tables:
+    """Return the tables of records that are in memory."""
+    board = Board() if board is None else board
+    return tabulate(runs_of(made, board), board)
 
 
 def overview_of(text: str) -> list[str]:

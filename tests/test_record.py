@@ -404,3 +404,12 @@ def test_other_kinds_of_answers_have_their_metrics(tmp_path: Path) -> None:
 def test_neither_torch_nor_hydra_is_needed() -> None:
     script = "import sys, lra_bench.record; sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("config", "text"), ("metrics", "text"), ("seed", True), ("train_seconds", float("nan"))],
+)
+def test_a_field_of_another_type_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        replace(make(), **{name: value})  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from lra_bench import __version__
-from lra_bench.cli import completion, data, leaderboard, ls, run, status
+from lra_bench.cli import compare, completion, data, leaderboard, ls, run, show, status
 from lra_bench.cli.parsing import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -35,8 +35,14 @@ _EPILOG = """\
 asked for, 130 interrupted (ask again to go on), 143 pre-empted after saving.
 """
 _VERBS = (
-    *(run.add_to, status.add_to, data.add_to, ls.add_to),
-    *(leaderboard.add_to, completion.add_to),
+    run.add_to,
+    status.add_to,
+    data.add_to,
+    ls.add_to,
+    leaderboard.add_to,
+    show.add_to,
+    compare.add_to,
+    completion.add_to,
 )
 
 

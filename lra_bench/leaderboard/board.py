@@ -30,18 +30,37 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How published numbers were made.
+
+    Args:
+        name: As published rows call it.
+        title: What it is, in words.
+        settings: Our settings that follow it; a setting with changed options follows none.
+    """
+
+    name: str
+    title: str
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Board:
     """What is compared.
 
     Args:
         averages: In the order of their columns.
         same_task: Changes of a task, by option, with which it still is what an average means.
+        diagnostics: Plain names of tasks that have a table of their own, and enter no average.
         left_out: Plain names of settings that are not shown.
+        protocols: Of published numbers, in the order of their tables.
     """
 
     averages: tuple[Average, ...] = ()
     same_task: tuple[Mapping[str, Any], ...] = ()
+    diagnostics: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    protocols: tuple[Protocol, ...] = ()
 
     def counts_as(self, task: str, changes: Mapping[str, Any]) -> str | None:
         """Return the task that averages take this one for, or None if they know none.
@@ -50,12 +69,19 @@ class Board:
             task: Plain name.
             changes: All changes of the run, by dotted key.
         """
+        if task in self.diagnostics:
+            return None
         own = {
             key.removeprefix("task."): value
             for key, value in changes.items()
             if key.startswith("task.")
         }
         return task if not own or own in self.same_task else None
+
+    def place_of(self, task: str) -> int:
+        """Return where a task stands: those of averages in their order, then all others."""
+        tasks = list(dict.fromkeys(name for average in self.averages for name in average.tasks))
+        return tasks.index(task) if task in tasks else len(tasks)
 
 
 def read_board(path: Path | None = None) -> Board:
@@ -77,14 +103,29 @@ def read_board(path: Path | None = None) -> Board:
     kinds: dict[str, Any] = {
         "averages": Mapping[str, Mapping[str, Any]],
         "same_task": Sequence[Mapping[str, Any]],
+        "diagnostics": Sequence[str],
         "left_out": Sequence[str],
+        "protocols": Mapping[str, Mapping[str, Any]],
     }
     content = _checked(content, kinds, str(path))
-    averages = []
+    diagnostics = tuple(content["diagnostics"])
+    averages, protocols = [], []
     for name, of in content["averages"].items():
-        of = _checked(of, {"metric": str, "tasks": Sequence[str]}, f"{path}: averages.{name}")
+        where = f"{path}: averages.{name}"
+        of = _checked(of, {"metric": str, "tasks": Sequence[str]}, where)
+        if barred := sorted(set(of["tasks"]) & set(diagnostics)):
+            raise UserError(f"{where} holds {barred[0]}, which is among the diagnostics")
         averages.append(Average(name, of["metric"], tuple(of["tasks"])))
-    return Board(tuple(averages), tuple(content["same_task"]), tuple(content["left_out"]))
+    for name, of in content["protocols"].items():
+        of = _checked(of, {"title": str, "settings": Sequence[str]}, f"{path}: protocols.{name}")
+        protocols.append(Protocol(name, of["title"], tuple(of["settings"])))
+    return Board(
+        tuple(averages),
+        tuple(content["same_task"]),
+        diagnostics,
+        tuple(content["left_out"]),
+        tuple(protocols),
+    )
 
 
 def _checked(content: Any, kinds: Mapping[str, Any], where: str) -> Mapping[str, Any]:

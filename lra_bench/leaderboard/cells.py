@@ -1,4 +1,4 @@
-"""From runs to cells: nothing mixed, nothing dropped; names of tables, averages over tasks.
+"""From runs to cells: nothing mixed, nothing dropped; names of tables.
 
 A cell is a setting, a task, a model, an objective and data; its runs differ in their seed alone.
 A run that failed, diverged or stayed at the level of always giving the most frequent answer is
@@ -8,18 +8,22 @@ counted and shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from lra_bench import plain
-from lra_bench.leaderboard.board import Average, Board
-from lra_bench.leaderboard.collect import CELL, cell_of, runs_frame
-from lra_bench.leaderboard.statistics import mean_of_all, summarize
+from lra_bench.leaderboard.board import Board
+from lra_bench.leaderboard.collect import CELL, Run
+from lra_bench.leaderboard.comparison import averages_of, judge_best
+from lra_bench.leaderboard.statistics import sampling_error, summarize
 from lra_bench.metrics import metric
-from lra_bench.record import RunRecord
+
+# How tables are sorted: as the board does, then by name.
+ORDER = ("place", "task", "data", "metric")
+# What a remark lists of the things that a cell's runs should have in common.
+_MOST_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,63 @@ class Tables:
 
     Args:
         cells: One row a cell. Besides `CELL`, counts and summaries: ``title``, what to call its
-            task and data, and ``method``, what to call its model and objective.
+            task and data; ``method``, what to call its model and objective; ``is_best``, whether
+            it is better than all others of its title beyond the noise; for the one that leads
+            ``not_beaten``, from which methods it cannot be told apart, and why.
         averages: One row a setting, method and average that is possible: ``setting``, ``method``,
-            ``average``, ``value`` (None where a task is missing).
+            ``average``, ``value`` (None where a task is missing), its spread and ``is_best``.
         barred: One row a setting and average that is not possible although its tasks are there:
             ``setting``, ``average``, ``titles``, which cannot be averaged.
         complaints: A line each cell that was refused.
-        left_out: Number of records of settings that are never shown, by setting.
+        left_out: Number of runs of settings that are never shown, by setting.
+        runs: The runs of each cell, by the values of `CELL`.
     """
 
     cells: pd.DataFrame
     averages: pd.DataFrame
     barred: pd.DataFrame
-    complaints: list[str]
-    left_out: Mapping[str, int]
+    complaints: list[str] = field(default_factory=list)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[tuple[str, ...], Sequence[Run]] = field(default_factory=dict)
 
 
-def tabulate(records: Sequence[RunRecord], board: Board) -> Tables:
+def tabulate(runs: Sequence[Run], board: Board) -> Tables:
     """Return the tables of some runs."""
-    sound, complaints, remarks = _judge(
-        [record for record in records if record.setting not in board.left_out]
+    shown, left_out = [], Counter[str]()
+    for run in runs:
+        setting = run.names[0]
+        if setting in board.left_out:
+            left_out[setting] += 1
+        else:
+            shown.append(run)
+    sound, complaints = judge(shown)
+    rows = [
+        {
+            **dict(zip(CELL, key, strict=True)),
+            **_summary(members),
+            "is_diagnostic": members[0].names[1] in board.diagnostics,
+            "place": board.place_of(members[0].names[1]),
+        }
+        for key, members in sound.items()
+    ]
+    titles = _titles(rows)
+    for row in rows:
+        row["title"] = titles[_shown_as(row)]
+        plain = row["objective"] == "cross_entropy"
+        row["method"] = row["model"] if plain else f"{row['model']} + {row['objective']}"
+    judge_best(rows, sound)
+    values, barred = averages_of(rows, sound, board)
+    return Tables(
+        pd.DataFrame(rows),
+        pd.DataFrame(values, columns=["setting", "method", "average", *_OF_AN_AVERAGE]),
+        pd.DataFrame(barred, columns=["setting", "average", "titles"]),
+        complaints,
+        dict(left_out),
+        sound,
     )
-    cells = _cells_frame(runs_frame(sound, board), remarks)
-    averages, barred = _averages(cells, board)
-    left_out = Counter(record.setting for record in records if record.setting in board.left_out)
-    return Tables(cells, averages, barred, complaints, left_out)
+
+
+_OF_AN_AVERAGE = ("value", "std", "low", "high", "num_seeds", "is_best")
 
 
 def ranked(cells: pd.DataFrame) -> pd.DataFrame:
@@ -63,106 +99,125 @@ def ranked(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _judge(
-    records: Sequence[RunRecord],
-) -> tuple[list[RunRecord], list[str], dict[tuple[str, ...], str]]:
+def judge(runs: Iterable[Run]) -> tuple[dict[tuple[str, ...], list[Run]], list[str]]:
     """Tell sound cells from others.
 
     A cell is refused where its runs differ in more than the seed: in the configuration (somebody
     edited a file between two runs), in the metric or in the data.
 
     Returns:
-        The runs of sound cells; what is wrong with the others, a line each; and, by cell, what is
-        remarkable about a sound one.
+        The runs of sound cells, by cell; and what is wrong with the others, a line each.
     """
-    members: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in records:
-        members.setdefault(cell_of(record), []).append(record)
-    sound, complaints, remarks = [], [], {}
-    for key, runs in sorted(members.items()):
-        keys, classes = _differing(runs)
-        if keys:
+    members: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        members.setdefault(run.cell, []).append(run)
+    sound, complaints = {}, []
+    for key, of in sorted(members.items()):
+        of.sort(key=lambda run: (run.seed, run.run_id))
+        if keys := _differing(of):
             complaints.append(
-                f"{' / '.join(key)}: its {len(runs)} runs differ in {', '.join(keys)}; remove "
+                f"{' / '.join(key)}: its {len(of)} runs differ in {', '.join(keys)}; remove "
                 f"or repeat those that are out of date"
             )
-            continue
-        sound += runs
-        if classes:
-            remarks[key] = f"its {len(runs)} runs differ in {', '.join(classes)}"
-    return sound, complaints, remarks
+        else:
+            sound[key] = of
+    return sound, complaints
 
 
-def _differing(runs: Sequence[RunRecord]) -> tuple[list[str], list[str]]:
-    """Return the dotted keys in which runs differ, and those that only name a class.
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """Return the names of what must be the same in all runs of a cell and is not."""
+    keys = [key for key in _differing_options(runs) if key.split(".")[-1] != "_target_"]
+    if len({run.metric for run in runs}) > 1:
+        keys.append("ranking_metric")
+    if len({run.seed for run in runs}) < len(runs):
+        keys.append("run_id, for the same seed")
+    if len({run.data_sha256 for run in runs}) > 1:
+        keys.append("data_sha256")
+    if len({run.parent is None for run in runs}) > 1:
+        keys.append("parent, which some have and some have not")
+    return keys
+
+
+def _differing_options(runs: Sequence[Run]) -> list[str]:
+    """Return the dotted keys in which configurations differ; equal ones are one object."""
+    configs = list({id(run.config): run.config for run in runs}.values())
+    absent = object()
+    return [
+        key
+        for key in sorted({key for config in configs for key in config})
+        if any(config.get(key, absent) != configs[0].get(key, absent) for config in configs)
+    ]
+
+
+def _remark(runs: Sequence[Run]) -> str:
+    """Return in what the runs of a sound cell differ besides their seed, or nothing.
 
     A class may have been moved; whether it still is the same, nobody can read from its name.
     """
-    flat = [dict(plain.leaves(record.config)) for record in runs]
-    absent = object()
-    differing = [
-        key
-        for key in sorted({key for config in flat for key in config})
-        if any(config.get(key, absent) != flat[0].get(key, absent) for config in flat)
-    ]
-    classes = [key for key in differing if key.split(".")[-1] == "_target_"]
-    keys = [key for key in differing if key not in classes]
-    if len({record.ranking_metric for record in runs}) > 1:
-        keys.append("ranking_metric")
-    if len({record.seed for record in runs}) < len(runs):
-        keys.append("run_id, for the same seed")
-    if len({record.data_sha256 for record in runs}) > 1:
-        keys.append("data_sha256")
-    return keys, classes
+    found = []
+    if classes := _differing_options(runs):
+        found.append(f"differ in {', '.join(classes)}")
+    made_by = {
+        "commits": {(run.git_commit or "unknown")[:8] for run in runs},
+        "kinds of hardware": {run.device for run in runs},
+        "versions of PyTorch": {run.torch for run in runs},
+    }
+    for noun, names in made_by.items():
+        if len(names) > 1:
+            listed = sorted(names)[:_MOST_LISTED] + ["..."] * (len(names) > _MOST_LISTED)
+            found.append(f"are of {len(names)} {noun} ({'; '.join(listed)})")
+    if len(found) == 0 or len(runs) == 1:
+        return ""
+    return f"its {len(runs)} runs {' and '.join(found)}"
 
 
-def _cells_frame(runs: pd.DataFrame, remarks: Mapping[tuple[str, ...], str]) -> pd.DataFrame:
-    """Return one row a cell: counts, mean and spread, full precision."""
-    rows: list[dict[str, Any]] = []
-    for key, group in runs.groupby(list(CELL), sort=True, dropna=False):
-        names = tuple(map(str, key))
-        cell = dict(zip(CELL, names, strict=True))
-        rows.append({**cell, **_summary(group), "remark": remarks.get(names, "")})
-    titles = _titles(rows)
-    for row in rows:
-        row["title"] = titles[_shown_as(row)]
-        plain = row["objective"] == "cross_entropy"
-        row["method"] = row["model"] if plain else f"{row['model']} + {row['objective']}"
-    return pd.DataFrame(rows)
-
-
-def _summary(group: pd.DataFrame) -> dict[str, Any]:
+def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what is told of the runs of a cell."""
-    completed = group[group["status"] == "completed"]
-    test = summarize(completed["test"])
+    completed = [run for run in runs if run.status == "completed"]
+    first, test = runs[0], summarize((run.test for run in completed), interval=True)
+    examples = [run.num_test_examples for run in completed if run.num_test_examples]
+    error = None
+    if test.mean is not None and examples:
+        error = sampling_error(test.mean, first.metric, min(examples))
+
+    def mean(name: str, of: Sequence[Run]) -> float | None:
+        return summarize(getattr(run, name) for run in of).mean
+
     return {
-        "counts_as": group["counts_as"].iloc[0],
-        "warning": "; ".join(sorted(set(group["warning"]) - {""})),
-        "metric": group["metric"].iloc[0],
-        "num_runs": len(group),
+        "counts_as": first.counts_as,
+        "warning": "; ".join(sorted({run.warning for run in runs} - {""})),
+        "metric": first.metric,
+        "num_runs": len(runs),
         "num_completed": len(completed),
-        "num_failed": int((group["status"] == "failed").sum()),
-        "num_diverged": int((group["status"] == "diverged").sum()),
-        "num_at_baseline": int(completed["at_baseline"].sum()),
+        "num_failed": sum(run.status == "failed" for run in runs),
+        "num_diverged": sum(run.status == "diverged" for run in runs),
+        "num_at_baseline": sum(run.at_baseline for run in completed),
         "test_mean": test.mean,
         "test_std": test.std,
         "test_min": test.least,
         "test_max": test.most,
-        "validation_mean": summarize(completed["validation"]).mean,
-        "majority_baseline": summarize(group["majority_baseline"]).mean,
-        "train_seconds_mean": summarize(completed["train_seconds"]).mean,
-        "tokens_per_second_mean": summarize(completed["tokens_per_second"]).mean,
-        "peak_memory_bytes_max": _largest(completed["peak_memory_bytes"]),
-        "num_parameters": _largest(group["num_parameters"]),
-        "encoder_passes_per_step": _largest(group["encoder_passes_per_step"]),
-        "devices": "; ".join(sorted(set(completed["device"]))),
-        "seeds": " ".join(map(str, sorted(group["seed"]))),
+        "test_low": test.low,
+        "test_high": test.high,
+        "interval": test.method or "",
+        "num_test_examples": min(examples, default=None),
+        "sampling_error": error,
+        "validation_mean": mean("validation", completed),
+        "majority_baseline": mean("majority_baseline", runs),
+        "train_seconds_mean": mean("train_seconds", completed),
+        "tokens_per_second_mean": mean("tokens_per_second", completed),
+        "peak_memory_bytes_max": _largest("peak_memory_bytes", completed),
+        "num_parameters": _largest("num_parameters", runs),
+        "encoder_passes_per_step": _largest("encoder_passes_per_step", runs),
+        "devices": "; ".join(sorted({run.device for run in completed})),
+        "commits": " ".join(sorted({run.git_commit or "unknown" for run in runs})),
+        "num_uncommitted": sum(bool(run.git_dirty) for run in runs),
+        "seeds": " ".join(str(run.seed) for run in runs),
+        "remark": _remark(runs),
     }
 
 
-def _largest(column: pd.Series[Any]) -> int | None:
-    most = summarize(column).most
-    return None if most is None else int(most)
+def _largest(name: str, runs: Sequence[Run]) -> int | None:
+    return max((value for run in runs if (value := getattr(run, name)) is not None), default=None)
 
 
 def _shown_as(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -190,46 +245,3 @@ def _titles(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
             title += f" by {metric(name).title}"
         titles[table] = title
     return titles
-
-
-def _averages(cells: pd.DataFrame, board: Board) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the averages of each setting that has more than one table; see `Tables`."""
-    values: list[dict[str, Any]] = []
-    barred: list[dict[str, Any]] = []
-    for setting, of_setting in cells.groupby("setting", sort=True) if len(cells) else ():
-        for average in board.averages:
-            columns = _columns_of(average, of_setting)
-            if set(columns) == set(average.tasks):
-                values += [
-                    {"setting": setting, "method": method, "average": average.name, "value": value}
-                    for method, value in _averaged(columns.values(), of_setting)
-                ]
-            elif set(average.tasks) <= set(of_setting["counts_as"]):
-                missing = set(average.tasks) - set(columns)
-                titles = sorted(set(of_setting[of_setting["counts_as"].isin(missing)]["title"]))
-                barred.append({"setting": setting, "average": average.name, "titles": titles})
-    return (
-        pd.DataFrame(values, columns=["setting", "method", "average", "value"]),
-        pd.DataFrame(barred, columns=["setting", "average", "titles"]),
-    )
-
-
-def _columns_of(average: Average, cells: pd.DataFrame) -> dict[str, str]:
-    """Return, by the tasks of an average, the titles of the columns that may stand for them.
-
-    Only what needs no brackets may. Of a task and the same task on the official files, the latter
-    counts: its label is the longer one.
-    """
-    columns: dict[str, str] = {}
-    allowed = cells[(cells["title"] == cells["task"]) & (cells["metric"] == average.metric)]
-    for title, task in sorted(set(zip(allowed["title"], allowed["counts_as"], strict=True))):
-        if task in average.tasks:
-            columns[task] = title
-    return columns
-
-
-def _averaged(titles: Collection[str], cells: pd.DataFrame) -> Iterator[tuple[str, float | None]]:
-    """Yield each method and the mean over its columns, or None where it lacks one."""
-    for method, of_method in cells.groupby("method", sort=True):
-        means = dict(zip(of_method["title"], of_method["test_mean"], strict=True))
-        yield str(method), mean_of_all([means.get(title) for title in titles])

@@ -1,47 +1,93 @@
-"""From records to rows: every run once, files that are no records named."""
+"""From files to runs: every run once, files that are no records named.
+
+What is kept of a record is what the tables need; texts and configurations that many records
+share are kept once, so that a hundred thousand records fit into memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from lra_bench import plain
 from lra_bench import record as records
 from lra_bench.errors import UserError
+from lra_bench.identity import NAMES
 from lra_bench.leaderboard.board import Board
+from lra_bench.leaderboard.escape import line
 from lra_bench.leaderboard.statistics import is_at_baseline
 from lra_bench.metrics import metric
 from lra_bench.record import BadRecord, RunRecord
 
 # What tells one cell from another: names with what was changed about them, and the data.
-CELL = ("setting", "task", "model", "objective", "data")
+CELL = (*NAMES, "data")
+# No honest record is larger [bytes].
+_LARGEST_FILE = 50_000_000
 
-# Columns that a run takes over from its record as they are.
-_AS_RECORDED = (
-    "seed",
-    "status",
-    "majority_baseline",
-    "num_parameters",
-    "encoder_passes_per_step",
-    "train_seconds",
-    "tokens_per_second",
-    "peak_memory_bytes",
-    "run_id",
-)
-_COLUMNS = (
-    *CELL,
-    "counts_as",
-    "warning",
-    "metric",
-    "test",
-    "validation",
-    "at_baseline",
-    "device",
-    *_AS_RECORDED,
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the tables need of a record.
+
+    Args:
+        cell: The cell that it belongs to, in the order of `CELL`.
+        names: Plain names, in the order of `NAMES`.
+        counts_as: The task that averages take its task for.
+        warning: Why the data are not the set that the task's name promises, or nothing.
+        is_official: Whether the data are the promised set, or a known copy of it.
+        metric: The metric that ranks.
+        test: Its value on test; None unless the run completed.
+        validation: Likewise on validation.
+        num_test_examples: Examples of the test split.
+        at_baseline: Whether it is no better than always giving the most frequent answer.
+        config: Leaves of the configuration by dotted key; shared, not to be changed.
+        torch: Version of PyTorch.
+        steps: Where the curve was measured [updates].
+        curve: The ranking metric on validation there.
+        path: The file.
+    """
+
+    cell: tuple[str, ...]
+    names: tuple[str, ...]
+    counts_as: str | None
+    warning: str
+    is_official: bool
+    metric: str
+    test: float | None
+    validation: float | None
+    num_test_examples: int | None
+    at_baseline: bool
+    config: Mapping[str, Any]
+    torch: str
+    steps: Sequence[float]
+    curve: Sequence[float]
+    path: Path
+    # As recorded.
+    run_id: str
+    seed: int
+    status: str
+    error: str | None
+    parent: str | None
+    majority_baseline: float | None
+    num_parameters: int | None
+    encoder_passes_per_step: int | None
+    train_seconds: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    device: str
+    data_sha256: str
+    git_commit: str | None
+    git_dirty: bool | None
+    command: str
+    started_at: str
+
+
+_AS_RECORDED = tuple(Run.__slots__[Run.__slots__.index("run_id") :])
 
 
 @dataclass(frozen=True)
@@ -49,83 +95,152 @@ class Collection:
     """What lay below the results folders.
 
     Args:
-        records: Every run once.
-        skipped: Files that are no records, and why; the text follows "it".
+        runs: Every run once, in the order of their paths.
+        skipped: Files that are no records, or repeat one, and why; the text follows "it".
     """
 
-    records: list[RunRecord]
+    runs: list[Run]
     skipped: dict[Path, str]
 
 
-def collect(results_dirs: Iterable[Path]) -> Collection:
+@dataclass(frozen=True)
+class Reader:
+    """Makes runs of records; equal content is shared among them.
+
+    Args:
+        board: What is compared.
+    """
+
+    board: Board
+    _texts: dict[Any, Any] = field(default_factory=dict)
+    _configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def run(self, record: RunRecord, path: Path = Path()) -> Run:
+        """Return what is kept of a record.
+
+        Raises:
+            UserError: There is no metric of the name that ranks.
+        """
+        ranking = metric(record.ranking_metric).name
+        values, of = record.metrics[ranking], record.test
+        recorded = {name: getattr(record, name) for name in _AS_RECORDED}
+        recorded["device"] = self._once(line(record.device))
+        recorded["error"] = None if record.error is None else line(record.error)
+        steps, curve = _curve(record)
+        return Run(
+            **recorded,
+            cell=self._once(cell_of(record)),
+            names=self._once(tuple(record.names.values())),
+            counts_as=self.board.counts_as(record.task, record.changes),
+            warning=self._once(line(record.data["warning"] or record.data["note"])),
+            is_official=not record.data["warning"],
+            metric=self._once(ranking),
+            test=values["test"],
+            validation=values["validation"],
+            num_test_examples=None if of is None else of.num_examples,
+            at_baseline=of is not None and is_at_baseline(of, ranking, record.majority_baseline),
+            config=self._config(record),
+            torch=self._once(line(record.versions.get("torch", ""))),
+            steps=self._once(steps),
+            curve=array("d", curve),
+            path=path,
+        )
+
+    def _once(self, content: Any) -> Any:
+        return self._texts.setdefault(content, content)
+
+    def _config(self, record: RunRecord) -> Mapping[str, Any]:
+        key = json.dumps(record.config)
+        if key not in self._configs:
+            self._configs[key] = dict(plain.leaves(record.config))
+        return self._configs[key]
+
+
+def runs_of(made: Iterable[RunRecord], board: Board) -> list[Run]:
+    """Return what the tables need of records that are in memory."""
+    reader = Reader(board)
+    return [reader.run(record) for record in made]
+
+
+def collect(results_dirs: Iterable[Path], board: Board) -> Collection:
     """Read all records below the folders; the same run met twice counts once."""
-    runs: dict[str, RunRecord] = {}
+    reader = Reader(board)
+    runs: dict[str, Run] = {}
     skipped: dict[Path, str] = {}
-    for folder in results_dirs:
-        for path in sorted((folder / "runs").rglob("*")):
-            if path.is_dir():
+    for path, why in _files(results_dirs):
+        try:
+            run = None if why else reader.run(records.read(path), path)
+        except BadRecord as error:
+            why = str(error)
+        except UserError as error:
+            why = f"cannot be ranked by this program: {error}"
+        if why:
+            skipped[path] = why
+            continue
+        assert run is not None
+        known = runs.setdefault(run.run_id, run)
+        if known is run:
+            continue
+        # Of two tries at the same run, the one with a result counts.
+        if known.status == "failed" and run.status != "failed":
+            runs[run.run_id], run, known = run, known, run
+        skipped[run.path] = _repeats(run, known)
+    return Collection(sorted(runs.values(), key=lambda run: (run.cell, run.seed)), skipped)
+
+
+def _files(results_dirs: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the files below results folders, and what keeps one from being looked into."""
+    for results_dir in results_dirs:
+        for base, folders, names in os.walk(results_dir / "runs"):
+            folders.sort()
+            for path in (Path(base, name) for name in folders):
                 if path.is_symlink():
-                    skipped[path] = "is a link to a folder, and those are not followed"
-                continue
-            if path.suffix != ".json" or path.name.startswith("."):
-                skipped[path] = "is not a run record: its name does not end in .json"
-                continue
-            try:
-                record = records.read(path)
-                metric(record.ranking_metric)
-            except BadRecord as error:
-                skipped[path] = str(error)
-                continue
-            except UserError as error:
-                skipped[path] = f"cannot be ranked by this program: {error}"
-                continue
-            known = runs.get(record.run_id)
-            # Of two tries at the same run, the one with a result counts.
-            if known is None or known.status == "failed":
-                runs[record.run_id] = record
-    return Collection(list(runs.values()), skipped)
+                    yield path, "is a link to a folder, and those are not followed"
+            for name in sorted(names):
+                path = Path(base, name)
+                if not name.endswith(".json") or name.startswith("."):
+                    yield path, "is not a run record: its name does not end in .json"
+                elif not path.is_file():
+                    yield path, "is not a run record: it is no file"
+                elif path.stat().st_size > _LARGEST_FILE:
+                    yield path, "is not a run record: it is too large to be one"
+                else:
+                    yield path, ""
+
+
+def _repeats(run: Run, known: Run) -> str:
+    """Say what a second record of a run has to say."""
+    if known.status != run.status:
+        return f"is another try at run {run.run_id}, and {known.path} counts"
+    if (known.test, known.validation) == (run.test, run.validation):
+        return f"repeats run {run.run_id} of {known.path}, which counts"
+    return (
+        f"contradicts {known.path}, which counts: of run {run.run_id} it has {run.metric} "
+        f"{run.test}, not {known.test}"
+    )
 
 
 def cell_of(record: RunRecord) -> tuple[str, ...]:
     """Return the cell that a run belongs to, in the order of `CELL`."""
     labels = record.labels
-    return (*(in_a_table(labels[name]) for name in CELL[:-1]), _data_name(record))
-
-
-def runs_frame(runs: Iterable[RunRecord], board: Board) -> pd.DataFrame:
-    """Return a tidy table, one row a run."""
-    return pd.DataFrame([_row(record, board) for record in runs], columns=list(_COLUMNS))
-
-
-def _row(record: RunRecord, board: Board) -> dict[str, Any]:
-    row: dict[str, Any] = dict(zip(CELL, cell_of(record), strict=True))
-    row |= {name: getattr(record, name) for name in _AS_RECORDED}
-    values = record.metrics[record.ranking_metric]
-    return row | {
-        "counts_as": board.counts_as(record.task, record.changes),
-        "warning": _warning(record),
-        "metric": record.ranking_metric,
-        "test": values["test"],
-        "validation": values["validation"],
-        "at_baseline": record.test is not None
-        and is_at_baseline(record.test, record.ranking_metric, record.majority_baseline),
-        "device": in_a_table(record.device),
-    }
-
-
-def in_a_table(text: str) -> str:
-    """Return a text that stays in its line and in its column; a bar would begin another."""
-    return " ".join(text.split()).replace("|", "/")
+    return (*(line(labels[name]) for name in NAMES), _data_name(record))
 
 
 def _data_name(record: RunRecord) -> str:
     """Return the name of the data in tables: two sets that are not the official one differ."""
-    name = in_a_table(record.data["source"]) or "unknown"
+    name = line(record.data["source"]) or "unknown"
     if record.data["warning"]:
         name += f", SHA-256 {record.data_sha256[:8]}"
     return name
 
 
-def _warning(record: RunRecord) -> str:
-    """Return why the data are not the set that the task's name promises, or nothing."""
-    return in_a_table(record.data["warning"] or record.data["note"])
+def _curve(record: RunRecord) -> tuple[tuple[float, ...], list[float]]:
+    """Return the steps and values of the learning curve; what is no number is left out."""
+    key = f"validation_{record.ranking_metric}"
+    points: list[tuple[Any, Any]] = [(row.get("step"), row.get(key)) for row in record.curve]
+    known = [
+        (float(step), float(value))
+        for step, value in points
+        if plain.fits(step, float) and plain.fits(value, float)
+    ]
+    return tuple(step for step, _ in known), [value for _, value in known]

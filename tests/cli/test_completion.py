@@ -76,9 +76,11 @@ def complete(line: str, environment: pytest.MonkeyPatch) -> list[str]:
         ("lra-bench data prepare task=l", ["task=listops"]),
         ("lra-bench data verify --", ["--config-dir"]),
         ("lra-bench run --c", ["--config-dir", "--cfg"]),
-        ("lra-bench ", ["run", "status", "data", "ls", "leaderboard", "completion"]),
+        ("lra-bench ", ["run", "status", "data", "ls", "leaderboard", "show", "compare", "completion"]),
         ("lra-bench completion ", ["bash", "zsh", "fish"]),
-        ("lra-bench leaderboard --", ["--out"]),
+        ("lra-bench leaderboard --", ["--out", "--published", "--pictures", "--check"]),
+        ("lra-bench show --", ["--results"]),
+        ("lra-bench compare --", ["--results"]),
         ("lra-bench run --config-dir ", []),
         ("lra-bench run tr", ["tracker=", "train.", "trunk."]),
         # There is one way on.
