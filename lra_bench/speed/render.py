@@ -69,7 +69,8 @@ def markdown(
         parts.append(f"{' | '.join(sizes)}. Measured on: {group['device']}, PyTorch {torch}.\n")
         if picture := pictures.get(picture_key(group)):
             parts.append(f"![training time and memory over length]({picture})\n")
-        parts += _against_baseline(cells)
+        for mode in MODES:
+            parts += _against_baseline(cells, mode)
         parts += _growth(cells)
         for mode in MODES:
             parts += _rates(cells, mode)
@@ -86,11 +87,13 @@ def picture_key(group: Mapping[str, Any]) -> str:
     return f"{title_of(group)} on {group['device']}"
 
 
-def _against_baseline(cells: pd.DataFrame) -> Iterator[str]:
-    yield f"### Against the {cells['baseline'].iloc[0]}, in training\n"
-    speed = _wide(cells, "speed", lambda cell: _spread(cell, "train_speed_ratio", ".2f"))
-    memory = _wide(cells, "memory", lambda cell: _plain(cell["train_memory_ratio"], ".2f"))
-    yield _table([{**speed[model], **memory[model]} for model in models_in_order(cells)])
+def _against_baseline(cells: pd.DataFrame, mode: str) -> Iterator[str]:
+    yield f"### {_IN_WORDS[mode]}: against the {cells['baseline'].iloc[0]}\n"
+    speed = _wide(cells, "speed", lambda cell: _spread(cell, f"{mode}_speed_ratio", ".2f"))
+    memory = _wide(
+        cells, "memory", lambda cell: _plain(cell[f"{mode}_memory_ratio"], ".2f"), timed=False
+    )
+    yield _table([speed[model] | memory[model] for model in models_in_order(cells)])
 
 
 def _growth(cells: pd.DataFrame) -> Iterator[str]:
@@ -143,7 +146,7 @@ def _memory(cells: pd.DataFrame) -> Iterator[str]:
         return
     yield "### Peak memory [MB]\n"
     parts = [
-        _wide(cells, word, partial(_megabytes, f"{mode}_peak_memory_bytes"))
+        _wide(cells, word, partial(_megabytes, f"{mode}_peak_memory_bytes"), timed=False)
         for mode, word in (("train", "training"), ("inference", "inference"))
     ]
     yield _table([parts[0][model] | parts[1][model] for model in models_in_order(cells)])
@@ -205,8 +208,17 @@ def _without_result(cells: pd.DataFrame) -> Iterator[str]:
         yield "\n".join(lines) + "\n"
 
 
-def _wide(cells: pd.DataFrame, what: str, form: Callable[[Any], str]) -> dict[str, dict[str, str]]:
-    """Return a row a model and a column a length, by model; what was not measured is empty."""
+def _wide(
+    cells: pd.DataFrame, what: str, form: Callable[[Any], str], *, timed: bool = True
+) -> dict[str, dict[str, str]]:
+    """Return a row a model and a column a length, by model; what was not measured is empty.
+
+    Args:
+        cells: Of one group.
+        what: Stands in every heading.
+        form: Returns a cell in words.
+        timed: Whether it is something that others on the machine disturb.
+    """
     lengths = sorted(set(cells["length"]))
     columns = [f"{what} {length:,}".strip() for length in lengths]
     rows = {model: {"model": model, **dict.fromkeys(columns, "")} for model in set(cells["model"])}
@@ -214,7 +226,7 @@ def _wide(cells: pd.DataFrame, what: str, form: Callable[[Any], str]) -> dict[st
         shown = form(cell)
         if cell["status"] != "completed":
             shown = cell["status"].replace("_", " ")
-        elif shown and cell["is_busy"]:
+        elif timed and shown and cell["is_busy"]:
             shown += "*"
         rows[cell["model"]][f"{what} {cell['length']:,}".strip()] = shown
     return rows
