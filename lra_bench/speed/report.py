@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lra_bench.console import count
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
 from lra_bench.speed import figures, render
 from lra_bench.speed.published import read_published
 from lra_bench.speed.record import collect
-from lra_bench.speed.tables import frame
+from lra_bench.speed.tables import frame, newest
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ def publish(
     collection = collect(results_dir)
     for path, why in collection.skipped.items():
         say(f"skipped {path}: it {why}")
-    rows = frame(collection.records)
+    shown, replaced = newest(collection.records)
+    if replaced:
+        say(f"left out {count(len(replaced), 'record')}: newer ones have the same names and place")
+    rows = frame(shown)
     can_draw = draws()
     if not can_draw and not rows.empty:
         say("no pictures: they need matplotlib (pip install 'lra_bench[figures]')")
@@ -65,7 +69,7 @@ def publish(
             name = f"figures/{figures.file_name(group)}"
             pictures[render.picture_key(group)] = name
             files[out / name] = figures.draw(measured, render.title_of(group))
-    text = render.markdown(rows, collection.records, read_published(), pictures)
+    text = render.markdown(rows, shown, read_published(), pictures)
     files[out / "speed.md"] = f"# Speed and memory\n\n{text}"
     files[out / "speed.csv"] = render.csv(rows)
     try:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lra_bench.speed.record import MODES, Mode, Status, Timing
-from lra_bench.speed.worker import Failure, Order, Peak, Ready, Round, Steps
+from lra_bench.speed.worker import Failure, Hello, Order, Peak, Ready, Round, Steps
 
 # How long an answer is waited for before somebody looks whether to stop [seconds].
 _PAUSE_SECONDS = 0.2
 _MOST_STEPS_A_ROUND = 10_000
+# Importing takes seconds, on a machine that is not idle many [seconds].
+_START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Effort:
         num_rounds: Turns of each model.
         round_seconds: A turn has as many steps as fit into this, and at least one.
         warmup_steps: Steps of each mode before the first turn, at least one.
-        limit_seconds: Time that a model may take for a cell.
+        limit_seconds: Time that a model may take for a cell, from being built on.
         memory_limit_bytes: Memory that its process may get; None for no limit.
     """
 
@@ -89,6 +91,8 @@ class Process:
         Raises:
             NoResult: It cannot be built, or not in time.
         """
+        hello = self._answer(_START_SECONDS, "its process did not start in time", "failed")
+        assert isinstance(hello, Hello)
         ready: Ready = self._ask(self.order)
         return ready
 
@@ -123,21 +127,33 @@ class Process:
         began = time.monotonic()
         try:
             self.connection.send(command)
-            while not self.connection.poll(_PAUSE_SECONDS):
-                self.check()
-                if time.monotonic() - began > self.seconds_left:
-                    raise NoResult(
-                        "out_of_time", f"more than the {self.effort.limit_seconds:g} s allowed"
-                    )
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            # A signal to all of us may have ended it; then that is the reason.
+        except OSError:
             self.check()
             raise self._ended() from None
+        late = f"more than the {self.effort.limit_seconds:g} s allowed"
+        answer = self._answer(self.seconds_left, late, "out_of_time")
         self.seconds_left -= time.monotonic() - began
         if isinstance(answer, Failure):
             raise NoResult(answer.trouble, answer.reason)
         return answer
+
+    def _answer(self, seconds: float, late: str, status: Status) -> Any:
+        """Return what the process sends.
+
+        Raises:
+            NoResult: It has ended, or sends nothing in time.
+        """
+        began = time.monotonic()
+        try:
+            while not self.connection.poll(_PAUSE_SECONDS):
+                self.check()
+                if time.monotonic() - began > seconds:
+                    raise NoResult(status, late)
+            return self.connection.recv()
+        except (EOFError, OSError):
+            # A signal to all of us may have ended it; then that is the reason.
+            self.check()
+            raise self._ended() from None
 
     def _ended(self) -> NoResult:
         code = self.process.wait()

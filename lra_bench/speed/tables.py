@@ -64,6 +64,22 @@ def shape_of(config: Mapping[str, Any]) -> str:
     return ", ".join([*sizes, str(train.get("precision"))])
 
 
+def newest(records: Iterable[SpeedRecord]) -> tuple[list[SpeedRecord], list[SpeedRecord]]:
+    """Return the records that tables show, and those that newer ones have replaced.
+
+    An option that a later version of the harness has added makes another cell of the same name.
+    """
+    latest: dict[tuple[Any, ...], SpeedRecord] = {}
+    replaced = []
+    for record in sorted(records, key=lambda record: (record.started_at, record.cell_id)):
+        names = tuple(record.labels.values())
+        place = (*names, record.batch_size, record.length, record.device)
+        if place in latest:
+            replaced.append(latest[place])
+        latest[place] = record
+    return list(latest.values()), replaced
+
+
 def frame(records: Iterable[SpeedRecord]) -> pd.DataFrame:
     """Return a tidy table, one row a cell, ordered by group, model and length."""
     rows = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))

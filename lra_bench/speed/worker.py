@@ -1,6 +1,7 @@
 """One model in a process of its own: built, warmed up, and stepped when it is asked to.
 
-Another process asks: it sends an `Order`, then commands, and gets an answer to each.
+Another process asks: it waits for `Hello`, sends an `Order`, then commands, and gets an answer to
+each.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Order:
     spec: TaskSpec
     batch_size: int
     memory_limit_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The process is there, and has imported what every model needs."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +247,13 @@ class Stepper:
 
 def serve(connection: Connection) -> None:
     """Build what is ordered and answer commands until there are no more."""
+    # Neither time nor memory of a model.
+    import torch  # noqa: F401
+
+    from lra_bench import optim, runner  # noqa: F401
+
     try:
+        connection.send(Hello())
         order: Order = connection.recv()
         answer: Any = None
         if order.memory_limit_bytes is not None:
