@@ -28,6 +28,9 @@ class Odd(Mixer):
         if self.kind == "greedy":
             # 8 GB, which nobody touches.
             torch.empty(1 << 31)
+        if self.kind == "greediest":
+            # More than any machine has.
+            torch.empty(1 << 50)
         if self.kind == "raises":
             raise ValueError("no such luck:\\n  it broke")
         if self.kind == "killed":
@@ -37,7 +40,7 @@ class Odd(Mixer):
             os._exit(3)
         return x_BLD * self.weight
 '''
-KINDS = ("fine", "slow", "greedy", "raises", "killed", "dies")
+KINDS = ("fine", "slow", "greedy", "greediest", "raises", "killed", "dies")
 
 
 def write(folder: Path) -> Path:

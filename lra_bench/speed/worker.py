@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lra_bench import hardware
 from lra_bench.errors import UserError
-from lra_bench.schema import RunConfig, TrainConfig
+from lra_bench.schema import RunConfig
 from lra_bench.speed import machine
 from lra_bench.speed.record import Mode
 from lra_bench.types import Batch, TaskSpec
@@ -158,7 +158,7 @@ class Stepper:
             hardware.keep_freed_memory()
         # What is imported for a model belongs to no model either.
         check_options(config.model, "model", {"spec"})
-        self._use_libraries(config.train)
+        use_libraries(self.device)
         self.precision = config.train.precision
         gpu = None
         if self.device.type == "cuda":
@@ -234,23 +234,23 @@ class Stepper:
 
             torch.cuda.synchronize(self.device)
 
-    def _use_libraries(self, config: TrainConfig) -> None:
-        """Let the libraries take now what they take on first use: it belongs to no model."""
-        import torch
 
-        from lra_bench.optim import Optimization
+def use_libraries(device: str | torch.device) -> None:
+    """Let the libraries take now what they take on first use: it belongs to no model."""
+    import torch
 
-        layer = torch.nn.Linear(64, 64, device=self.device)
-        optimization = Optimization(layer, config)
-        optimization.step(layer(torch.ones(64, 64, device=self.device)).sum(), 0)
+    from lra_bench.optim import make_optimizer
+
+    layer = torch.nn.Linear(64, 64, device=device)
+    layer(torch.ones(64, 64, device=device)).sum().backward()
+    make_optimizer(layer, weight_decay=0.0, decay="all", betas=(0.9, 0.99), eps=1e-8).step()
 
 
 def serve(connection: Connection) -> None:
     """Build what is ordered and answer commands until there are no more."""
-    # Neither time nor memory of a model.
-    import torch  # noqa: F401
-
-    from lra_bench import optim, runner  # noqa: F401
+    # What takes seconds, whatever the model is.
+    use_libraries("cpu")
+    import lra_bench.runner  # noqa: F401
 
     try:
         connection.send(Hello())

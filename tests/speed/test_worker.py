@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import made_up_models
 import pytest
 import torch
 
@@ -70,6 +72,23 @@ def test_what_cannot_be_built_or_stepped_is_said() -> None:
     assert failure.trouble == "failed"
     assert "block_size" in failure.reason
     assert "\n" not in failure.reason
+
+
+def test_whatever_a_model_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made_up_models.write(tmp_path)
+    monkeypatch.syspath_prepend(str(folder))
+    words = ["task=text", "setting=smoke", "device=cpu"]
+    for kind, trouble, reason in (
+        ("raises", "failed", "ValueError: no such luck: it broke"),
+        ("greediest", "out_of_memory", "allocate memory"),
+    ):
+        request = compose([*words, f"model=odd_{kind}"], config_dirs=[folder])
+        *_, failure = asked(Order(request.config, SPEC, 2, None), Steps("inference", 1))
+        assert isinstance(failure, Failure)
+        assert failure.trouble == trouble
+        assert reason in failure.reason
 
 
 def test_training_moves_the_weights_and_inference_does_not() -> None:
