@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +31,38 @@ def code_sha256(nodes: Iterable[Mapping[str, Any]]) -> str:
     """
     modules = {target.rpartition(".")[0] for node in nodes for target in _targets(node)}
     waiting = [*modules, *_ALWAYS]
-    packages = {name.split(".")[0] for name in waiting}
-    trees: dict[str, str] = {}
+    packages = {_top(name) for name in waiting}
+    used: dict[str, str] = {}
     while waiting:
         name = waiting.pop()
-        path = _file_of(name)
-        if name in trees or path is None:
+        path = None if name in used else _file_of(name)
+        if path is None:
             continue
-        tree = ast.parse(path.read_bytes())
-        if name.split(".")[0] == _OWN and "torch" not in map(_top, _imports(tree.body, name)):
+        module = _read(name, path, path.stat().st_mtime_ns)
+        if _top(name) == _OWN and not module.imports_torch:
             continue
-        trees[name] = ast.dump(_without_docstrings(tree))
-        imported = _imports(ast.walk(tree), name)
-        waiting += [module for module in imported if _top(module) in packages]
-    return hash_of(trees)
+        used[name] = module.syntax
+        waiting += [one for one in module.imported if _top(one) in packages]
+    return hash_of(used)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What counts of a module: a hash of its syntax, and what it imports."""
+
+    syntax: str
+    imports_torch: bool
+    imported: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def _read(name: str, path: Path, stamp: int) -> _Module:
+    """Return what counts of a module; models share most of theirs."""
+    del stamp
+    tree = ast.parse(path.read_bytes())
+    imported = tuple(_imports(ast.walk(tree), name))
+    imports_torch = "torch" in map(_top, _imports(tree.body, name))
+    return _Module(hash_of(ast.dump(_without_docstrings(tree))), imports_torch, imported)
 
 
 def _targets(node: Any) -> Iterator[str]:
