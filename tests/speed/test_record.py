@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzzing import mutants
 from made_up_speed import make, timing
 
 from lra_bench.errors import UserError
@@ -145,6 +146,27 @@ def test_hostile_files_are_named_and_skipped(tmp_path: Path) -> None:
     found = records.collect(tmp_path)
     assert found.records == [make()]
     assert {path.name for path in found.skipped} == {*hostile, "gone.json", "link"}
+
+
+def test_a_damaged_file_is_refused_or_can_be_written_again(tmp_path: Path) -> None:
+    seeds = [
+        records.write(made, tmp_path).read_bytes()
+        for made in (
+            make(train=timing(0.1, 0.2, 0.3, joules=[1.0, 2.0, 3.0])),
+            make("luna", status="failed", baseline=None),
+        )
+    ]
+    path, complaints = tmp_path / "damaged.json", list[str]()
+    for data in mutants(seeds, 500):
+        path.write_bytes(data)
+        try:
+            made = records.read(path)
+        except BadSpeedRecord as error:
+            complaints.append(str(error))
+        else:
+            assert records.read(records.write(made, tmp_path / "again")) == made
+    assert 200 < len(complaints) < 500
+    assert not [text for text in complaints if "\n" in text]
 
 
 def test_a_newer_minor_version_is_read_and_kept(tmp_path: Path) -> None:
