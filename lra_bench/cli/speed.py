@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LENGTHS, _BATCH_SIZE = (1024, 2048, 3072, 4096), 8
 # What is chosen if nothing is said; the setting has its default in conf/.
 _CHOSEN = {"model": "glob(*)", "task": "text"}
+# Of a run, what would be read by nobody here.
+_NOT_HERE = ("tracker", "checkpoint_seconds")
 _LONGEST_LENGTH, _LARGEST_BATCH = 1 << 20, 1 << 16
 _DESCRIPTION = """\
 Measure time, memory and energy of training and inference steps, each model in a process of its own
@@ -168,6 +170,8 @@ def _plan(parsed: argparse.Namespace, effort: Effort) -> tuple[Plan, bool]:
         key, equals, value = word.partition("=")
         if word.startswith(("hydra.", "hydra/")):
             raise UserError(f"{word} belongs to `lra-bench run -m`")
+        if key.split(".")[0] in _NOT_HERE:
+            raise UserError(f"{word} belongs to `lra-bench run`: nothing is trained here")
         if key in own and equals:
             own[key] = _whole(key, value)
         else:

@@ -129,6 +129,7 @@ def check_without_result(found: dict[str, SpeedRecord]) -> None:
         (["model=local", "model.mixer.block_size=big"], "is not a whole number"),
         (["model=local", "trunk.qkv_width=15"], "does not divide"),
         (["model=local", "num_threads=1,2"], "take one value"),
+        (["tracker=wandb"], "tracker=wandb belongs to `lra-bench run`"),
         (["hydra/launcher=joblib"], "belongs to `lra-bench run -m`"),
         (["--limit", "0"], "--limit 0.0 must be positive"),
         (["--limit", "soon"], "invalid float value"),
