@@ -98,19 +98,18 @@ def _speed(parsed: argparse.Namespace) -> int:
 
     make_importable(parsed.config_dir)
     if parsed.tables:
-        results_dir = _results_dir(parsed.words)
-        code = 0
+        results_dir, shown, code = _results_dir(parsed.words), None, 0
     else:
         effort = _effort(parsed)
         plan, quiet = _plan(parsed, effort)
         from lra_bench.speed.measure import run
 
         written = run(plan, quiet=quiet)
-        results_dir = plan.results_dir
+        results_dir, shown = plan.results_dir, {cell.cell_id for cell in plan.cells}
         failed = [record for record in written if record.status == "failed"]
         code = EXIT_FAILED if failed else 0
-    report = publish(results_dir)
-    print(report.text)
+    report = publish(results_dir, cell_ids=shown)
+    print(report.brief)
     print(f"records: {results_dir / 'speed'}")
     print(f"tables:  {', '.join(map(str, report.paths))}")
     sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,23 @@ def markdown(
         parts += _without_result(cells)
     baseline = " or ".join(sorted(set(rows["baseline"])))
     return "\n".join([*parts, _LEGEND.format(baseline=baseline)])
+
+
+def brief(rows: pd.DataFrame, cell_ids: Collection[str] | None = None) -> str:
+    """Return what a terminal has room for: training against the baseline, and growth.
+
+    Args:
+        rows: See `lra_bench.speed.tables.frame`.
+        cell_ids: Show the groups that one of these is in; None for all.
+    """
+    if rows.empty:
+        return _EMPTY
+    parts = []
+    for group, cells in groups(rows):
+        if cell_ids is None or not cells[cells["cell_id"].isin(cell_ids)].empty:
+            parts.append(f"## {title_of(group)}\n\nMeasured on: {group['device']}.\n")
+            parts += [*_against_baseline(cells, "train"), *_growth(cells), *_without_result(cells)]
+    return "\n".join(parts)
 
 
 def picture_key(group: Mapping[str, Any]) -> str:

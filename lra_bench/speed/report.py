@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,12 @@ class Report:
 
     Args:
         text: The tables as Markdown.
+        brief: The part of them that a terminal has room for.
         paths: The files.
     """
 
     text: str
+    brief: str
     paths: tuple[Path, ...]
 
 
@@ -37,6 +39,7 @@ def publish(
     results_dir: Path,
     *,
     out: Path | None = None,
+    cell_ids: Collection[str] | None = None,
     draws: Callable[[], bool] = figures.can_draw,
     say: Callable[[str], None] = _to_stderr,
 ) -> Report:
@@ -45,6 +48,7 @@ def publish(
     Args:
         results_dir: Holds records below ``speed``.
         out: Where ``speed.md``, ``speed.csv`` and pictures go; None for the results folder.
+        cell_ids: What the brief text is about: the tables that have one of these; None for all.
         draws: Whether there can be pictures.
         say: Is told which files are no records, and what is left out.
 
@@ -77,4 +81,4 @@ def publish(
             write_atomically(path, content)
     except OSError as error:
         raise UserError(f"cannot write the tables to {out}: {reason(error)}") from error
-    return Report(text, tuple(files))
+    return Report(text, render.brief(rows, cell_ids), tuple(files))

@@ -153,6 +153,21 @@ def test_published_ratios_stand_beside_ours_and_are_never_mixed(tmp_path: Path) 
     assert "Beside published" not in other.text
 
 
+def test_a_terminal_sees_what_was_asked_for(tmp_path: Path) -> None:
+    asked = [*growing("local", 1), make("luna", status="failed")]
+    for record in (*asked, make(batch_size=8)):
+        records.write(record, tmp_path)
+    identities = [record.cell_id for record in asked]
+    report = publish(tmp_path, cell_ids=identities, draws=lambda: False, say=lambda _: None)
+    assert "batch 4" in report.brief
+    assert "batch 8" not in report.brief
+    heading = "Training: against the transformer"
+    assert line_of(report.brief, heading, "local") == line_of(report.text, heading, "local")
+    assert "- luna at 1,024: failed: the machine said no" in report.brief
+    assert "Peak memory" not in report.brief
+    assert "batch 8" in publish(tmp_path, draws=lambda: False, say=lambda _: None).brief
+
+
 def test_csv_has_a_row_a_cell_in_full_precision(tmp_path: Path) -> None:
     made = make(seconds=(0.1, 1 / 3, 0.7), baseline=(0.2, 0.5, 0.9), other_cores=0.125)
     published(tmp_path, made, make("luna", status="failed", error="a, b"))
