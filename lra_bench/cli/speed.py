@@ -79,9 +79,9 @@ def add_to(verbs: Any) -> Parser:
     parser.add_argument(
         "--round-seconds",
         type=float,
-        default=0.3,
+        default=0.1,
         metavar="SECONDS",
-        help="a turn has as many steps as fit, and at least one (default: 0.3)",
+        help="a turn has as many steps as fit, and at least one (default: 0.1)",
     )
     parser.add_argument(
         "--busy", action="store_true", help="measure again what was measured on a busy machine"

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lra_bench.speed.record import MODES, Mode, Status, Timing
-from lra_bench.speed.worker import Failure, Hello, Order, Peak, Ready, Round, Steps
+from lra_bench.speed.worker import Failure, Hello, Order, Peak, Ready, Round, Steps, begin
 
 # How long an answer is waited for before somebody looks whether to stop [seconds].
 _PAUSE_SECONDS = 0.2
 _MOST_STEPS_A_ROUND = 10_000
+# Processes are forked from one that has imported what takes seconds, and has computed nothing: no
+# threads, no memory of a model, no GPU.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["lra_bench.speed.worker", "lra_bench.runner", "torch._dynamo"])
 # Importing takes seconds, on a machine that is not idle many [seconds].
 _START_SECONDS = 300.0
 
@@ -67,23 +71,14 @@ class Process:
 
     def __init__(self, order: Order, effort: Effort, check: Callable[[], None]) -> None:
         self.check, self.seconds_left = check, effort.limit_seconds
-        self.effort = effort
+        self.effort, self.order = effort, order
         self.connection, theirs = multiprocessing.Pipe()
         # Closed with the process.
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115
-        # Its own session: Ctrl-C goes to every process of a terminal, and this one decides alone.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lra_bench.speed", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.PIPE,
-            stdout=self.said,
-            stderr=self.said,
-            start_new_session=True,
-            # Where the classes of somebody's own model are found.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        self.said = tempfile.NamedTemporaryFile()  # noqa: SIM115
+        self.process = _FORKS.Process(target=begin, args=(theirs, self.said.name), daemon=True)
+        with _interrupts_held(), _main_hidden():
+            self.process.start()
         theirs.close()
-        self.order = order
 
     def build(self) -> Ready:
         """Build the model.
@@ -118,9 +113,8 @@ class Process:
         """End the process, whatever it does."""
         self.connection.close()
         self.process.kill()
-        self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.process.join()
+        self.process.close()
         self.said.close()
 
     def _ask(self, command: Any) -> Any:
@@ -156,9 +150,10 @@ class Process:
             raise self._ended() from None
 
     def _ended(self) -> NoResult:
-        code = self.process.wait()
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        self.process.join()
+        code = self.process.exitcode
+        text = Path(self.said.name).read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().splitlines()
         last = " ".join(lines[-1].split())[:300] if lines else ""
         # Linux ends whoever needs too much, without asking.
         if code == -signal.SIGKILL or "bad_alloc" in last:
@@ -166,6 +161,33 @@ class Process:
                 "out_of_memory", f"the system ended the process for want of memory {last}".strip()
             )
         return NoResult("failed", f"its process ended with code {code}: {last or 'no word'}")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let processes inherit that Ctrl-C is held back: it goes to every process of a terminal.
+
+    The parent alone decides what it means; what comes meanwhile reaches it afterwards.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep processes from importing what this one runs: they need nothing of a script."""
+    main = sys.modules["__main__"]
+    names = ("__spec__", "__file__")
+    hidden: dict[str, Any] = {name: vars(main)[name] for name in names if name in vars(main)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 class _Rounds(NamedTuple):

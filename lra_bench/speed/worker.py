@@ -6,6 +6,10 @@ each.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +48,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Hello:
-    """The process is there, and has imported what every model needs."""
+    """The process is there, and the libraries have taken what they take on first use."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,28 @@ def use_libraries(device: str | torch.device) -> None:
     layer = torch.nn.Linear(64, 64, device=device)
     layer(torch.ones(64, 64, device=device)).sum().backward()
     make_optimizer(layer, weight_decay=0.0, decay="all", betas=(0.9, 0.99), eps=1e-8).step()
+
+
+def begin(connection: Connection, said: str) -> None:
+    """Serve a connection in a process of its own, which ends with the one that started it.
+
+    Args:
+        connection: Where commands come from.
+        said: A file for what the code of a model prints, which must not be lost in somebody's pipe.
+    """
+    file = os.open(said, os.O_WRONLY | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    serve(connection)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: one that was killed could not tell it to."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def serve(connection: Connection) -> None:
