@@ -247,6 +247,10 @@ def test_torch_is_not_needed() -> None:
 
 def test_the_shipped_tables_are_those_of_the_shipped_records(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "results"
+    tables = ("speed.md", "speed.csv")
+    if not (shipped / "speed").is_dir():
+        assert not [name for name in tables if (shipped / name).exists()]
+        return
     publish(shipped, out=tmp_path, say=pytest.fail)
-    for name in ("speed.md", "speed.csv"):
+    for name in tables:
         assert (tmp_path / name).read_text() == (shipped / name).read_text()
