@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from lra_bench import identity, plain
 from lra_bench.errors import UserError
 from lra_bench.files import reason, write_atomically
-from lra_bench.identity import NAMES, hash_of, without_targets
+from lra_bench.identity import NAMES, content_of, hash_of
 
 # Major and minor: a new field is a new minor version; a field that is gone or means something
 # else, or a step that is measured in another way, is a new major one.
@@ -245,7 +245,7 @@ def cell_id(
     content = {
         "names": {name: names[name] for name in NAMES},
         "changes": dict(changes),
-        "config": without_targets(config),
+        "config": content_of(config),
         "length": length,
         "batch_size": batch_size,
         "device": device,

@@ -9,6 +9,8 @@ import pytest
 from made_up_speed import make
 
 from lra_bench.errors import UserError
+from lra_bench.identity import NAMES
+from lra_bench.speed import record as records
 from lra_bench.speed.cell import Cell, cells_of
 from lra_bench.sweep import expand
 
@@ -52,6 +54,15 @@ def test_identity_is_of_what_can_change_the_cost() -> None:
         cells("model=local", lengths=[32], device="there"),
     ]
     assert len({cell.cell_id, *(one.cell_id for (one,) in others)}) == 5
+
+
+def test_an_option_that_came_later_makes_no_other_cell() -> None:
+    (cell,) = cells("model=local", lengths=[32])
+    older = {**cell.config, "trunk": dict(cell.config["trunk"])}
+    assert older["trunk"].pop("norm") == "layer"
+    names = {name: cell.request.names[name] for name in NAMES}
+    same = records.cell_id(names, {}, older, length=32, batch_size=2, device="here")
+    assert same == cell.cell_id
 
 
 def test_the_command_of_a_cell_measures_it() -> None:

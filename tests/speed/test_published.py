@@ -21,8 +21,7 @@ def test_every_shipped_row_has_a_source_and_a_model_that_exists() -> None:
     tasks = {*options("task"), "all"}
     for row in rows:
         assert row.source.startswith(("arXiv ", "Skyformer (arXiv", "facebookresearch/xformers "))
-        # A name is kept for a model that may come.
-        assert row.model in {"", "mega", *options("model")}, row
+        assert row.model in {"", *options("model")}, row
         assert row.task in tasks
 
 
