@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from lra_bench import __version__
-from lra_bench.cli import compare, completion, data, leaderboard, ls, run, show, status
+from lra_bench.cli import compare, completion, data, leaderboard, ls, run, show, speed, status
 from lra_bench.cli.parsing import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -29,6 +29,7 @@ lra-bench: a benchmark for encoders of long sequences
   lra-bench run task=listops model=ernie_sparse          one benchmark run
   lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2     a sweep
   lra-bench leaderboard                                  the comparison tables
+  lra-bench speed model=local,ernie_sparse               what models cost
 """
 _EPILOG = """\
 `lra-bench VERB --help` tells more. Exit codes: 0 done, 1 the run failed, 2 a mistake in what was
@@ -42,6 +43,7 @@ _VERBS = (
     leaderboard.add_to,
     show.add_to,
     compare.add_to,
+    speed.add_to,
     completion.add_to,
 )
 

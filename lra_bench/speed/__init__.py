@@ -1,0 +1,1 @@
+"""What a model costs: time, memory and energy of its steps, against the dense transformer."""
