@@ -54,6 +54,7 @@ class Asked:
     clock: str
     limit_seconds: float
     limit_bytes: int
+    with_memory: bool
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def measure(asked: Asked, model: str, peer: Peer, length: int) -> Cell:
         peer.load()
         answer, remark = in_a_process(asked, times, model, peer, length)
         taken = answer or taken
-    if taken[0]:
+    if taken[0] and asked.with_memory:
         for number, side in enumerate(("ours", "peer")):
             held[number], remark = in_a_process(asked, memory, model, peer, length, side)
     machine = (
@@ -240,6 +241,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
+    parser.add_argument("--no-memory", action="store_true", help="measure the time alone")
     parser.add_argument("--limit-seconds", type=float, default=120.0, help="for each process")
     parser.add_argument("--limit-gb", type=float, default=12.0, help="for each process")
     parser.add_argument("--json", type=Path, help="keep the cells in this file, beside older ones")
@@ -260,6 +262,7 @@ def main() -> None:
         given.clock,
         given.limit_seconds,
         round(given.limit_gb * 1e9),
+        not given.no_memory,
     )
     names = given.models.split(",") if given.models else options("model")
     unknown = sorted(set(names) - set(PEERS))
