@@ -480,12 +480,6 @@ PEERS: dict[str, tuple[Peer, ...]] = {
             "mambapy.mamba",
             _ONE_WAY,
         ),
-        Peer(
-            "transformers Mamba, one direction in both",
-            _transformers("Mamba", state_size=16, expand=2, conv_kernel=4),
-            _modeling("mamba"),
-            _ONE_WAY,
-        ),
     ),
     "local": (Peer("local-attention", _package("local_attention", _local_block), "local_attention"),),
     "reformer": (

@@ -79,9 +79,13 @@ def step_of(
     model: torch.nn.Module, inputs: Any, targets: torch.Tensor, *, bfloat16: bool = False
 ) -> Step:
     """Return a function that makes one training step of whatever gives logits for the inputs."""
-    optimizer = make_optimizer(
-        model, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
-    )
+    if any(parameter.is_complex() for parameter in model.parameters()):
+        # PyTorch's fused optimizer does not take complex numbers; no model of ours has such.
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    else:
+        optimizer = make_optimizer(
+            model, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
+        )
     set_learning_rate(optimizer, 1e-4)
     device = targets.device
 
