@@ -54,8 +54,8 @@ class _EluPlusOne(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (features,) = ctx.saved_tensors
-        return features.clamp(max=1.0).mul_(grads[0])
+        slope: Tensor = ctx.saved_tensors[0].clamp(max=1.0)
+        return slope.mul_(grads[0])
 
 
 class LinearAttention(Mixer):

@@ -157,9 +157,7 @@ def _query_features(query: Tensor, scaled_KF: Tensor, part: slice) -> Tensor:
     return features
 
 
-def _key_exponents(
-    key: Tensor, mask_BL: Tensor | None, scaled_KF: Tensor, part: slice
-) -> Tensor:
+def _key_exponents(key: Tensor, mask_BL: Tensor | None, scaled_KF: Tensor, part: slice) -> Tensor:
     """Return the logarithms of the features of some keys."""
     rows = key[:, :, part]
     halves = rows.square().sum(-1, keepdim=True).mul_(0.5 * rows.shape[-1] ** -0.5)

@@ -186,3 +186,24 @@ def test_a_class_token_needs_both_directions() -> None:
     S5(make_spec(has_cls=True))
     with pytest.raises(ValueError, match=r"choose bidirectional=true or head\.pooling=mean"):
         S5(make_spec(has_cls=True), bidirectional=False)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_it_is_what_s5_pytorch_computes(bidirectional: bool) -> None:
+    library = pytest.importorskip("s5", reason="needs s5-pytorch, extra oracle")
+    torch.manual_seed(0)
+    other = library.S5(3, state_width=8, bidir=bidirectional).seq
+    # It takes the real part of C h once, and ours twice, for both of each pair of conjugates.
+    output = torch.stack((other.C / 2).chunk(1 + bidirectional, dim=1))
+    x = torch.randn(2, 70, 3)
+    out = s5_scan(
+        x,
+        step_P=other.log_step.exp().flatten(),
+        real_P=other.Lambda.real,
+        imag_P=other.Lambda.imag,
+        input_PD2=other.B,
+        output_RDP2=torch.view_as_real(output),
+        skip_D=other.D,
+    )
+    expected = torch.stack([other(row) for row in x])
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
