@@ -26,7 +26,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Asked:
     clock: str
     limit_seconds: float
     limit_bytes: int
-    with_memory: bool
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,13 @@ def measure(asked: Asked, model: str, peer: Peer, length: int) -> Cell:
     """Measure a model against a peer at one length."""
     taken: list[list[float]] = [[], []]
     held: list[float | None] = [None, None]
-    remark = f"{peer.missing} is not installed"
-    if not peer.missing:
+    remark = f"{peer.missing} is not installed" if peer.missing else ""
+    if not remark:
         peer.load()
+    if not remark and asked.measure != "memory":
         answer, remark = in_a_process(asked, times, model, peer, length)
         taken = answer or taken
-    if taken[0] and asked.with_memory:
+    if not remark and asked.measure != "time":
         for number, side in enumerate(("ours", "peer")):
             held[number], remark = in_a_process(asked, memory, model, peer, length, side)
     machine = (
@@ -236,13 +237,22 @@ def stored(path: Path) -> list[Cell]:
     return [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))]
 
 
+def key_of(cell: Cell) -> tuple[int, str, str]:
+    """Return what two cells of the same name have in common."""
+    return cell.length, cell.model, cell.peer
+
+
 def store(path: Path, cell: Cell) -> None:
-    """Put a cell into a file, in the place of an earlier one of the same name."""
-
-    def key(one: Cell) -> tuple[str, str, int]:
-        return one.model, one.peer, one.length
-
-    cells = sorted([*(one for one in stored(path) if key(one) != key(cell)), cell], key=key)
+    """Put a cell into a file; what it has not measured stays as it was there."""
+    others = []
+    for one in stored(path):
+        if key_of(one) != key_of(cell):
+            others.append(one)
+        elif not cell.ours_ms:
+            cell = replace(one, ours_mb=cell.ours_mb, peer_mb=cell.peer_mb, remark=cell.remark)
+        elif cell.ours_mb is None:
+            cell = replace(cell, ours_mb=one.ours_mb, peer_mb=one.peer_mb)
+    cells = sorted([*others, cell], key=key_of)
     path.write_text(json.dumps([asdict(one) for one in cells], indent=1) + "\n", encoding="utf-8")
 
 
@@ -257,12 +267,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
-    parser.add_argument("--no-memory", action="store_true", help="measure the time alone")
+    parser.add_argument("--measure", choices=("both", "time", "memory"), default="both")
+    parser.add_argument("--go-on", action="store_true", help="leave out what --json has times of")
     parser.add_argument("--limit-seconds", type=float, default=120.0, help="for each process")
     parser.add_argument("--limit-gb", type=float, default=12.0, help="for each process")
     parser.add_argument("--json", type=Path, help="keep the cells in this file, beside older ones")
     parser.add_argument("--table", type=Path, help="only print the cells of this file")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.go_on and not given.json:
+        parser.error("--go-on needs --json")
+    return given
 
 
 def main() -> None:
@@ -278,17 +292,20 @@ def main() -> None:
         given.clock,
         given.limit_seconds,
         round(given.limit_gb * 1e9),
-        not given.no_memory,
+        given.measure,
     )
     names = given.models.split(",") if given.models else options("model")
     unknown = sorted(set(names) - set(PEERS))
     if unknown:
         sys.exit(f"peers.py has nothing to compare {', '.join(unknown)} with")
+    known = {key_of(cell) for cell in stored(given.json) if cell.ours_ms} if given.go_on else set()
     bfloat16 = (Peer("bfloat16", lambda *_: torch.nn.Identity()),)
     cells = []
     for length in map(int, given.lengths.split(",")):
         for name in names:
             for peer in bfloat16 if given.against == "bfloat16" else PEERS[name]:
+                if (length, name, peer.name) in known:
+                    continue
                 cell = measure(asked, name, peer, length)
                 print(" | ".join(cell.line), flush=True)
                 cells.append(cell)

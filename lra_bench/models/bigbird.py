@@ -84,7 +84,7 @@ def bigbird_attention(
         mixed = attend(
             rows.flatten(0, 2)[:, None], key[:, None], value[:, None], bias[:, None], dropout_p
         )
-        mixed = mixed.view(rows.shape).flatten(2, 3)
+        mixed = mixed.reshape(rows.shape).flatten(2, 3)
         out = torch.cat((out, mixed), dim=2)
     return out[:, :, :length]
 

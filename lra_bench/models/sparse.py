@@ -116,7 +116,7 @@ def _fixed(
     query, key, value, bias = (
         rows.flatten(0, 2)[:, None] for rows in (query_BHNWK, key, value, bias_BHNS)
     )
-    return attend(query, key, value, bias[:, None], dropout_p).view(shape)
+    return attend(query, key, value, bias[:, None], dropout_p).reshape(shape)
 
 
 def _summaries(blocks_BHNWK: Tensor, num_summaries: int) -> Tensor:
