@@ -13,7 +13,8 @@ process; the ratio is between medians, its spread that of the pairs. Memory is t
 process held before the model was built, in a fresh process for each side. A pair that takes longer
 than its limit, or more memory, is a line that says so.
 
-``--against bfloat16`` compares each model with itself at ``train.precision=bfloat16`` instead.
+``--against bfloat16`` compares each model with itself at ``train.precision=bfloat16`` instead, and
+``--words trunk.width=512,trunk.ffn_width=2048`` gives both other sizes.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _spread(taken: Sequence[float], memory: float | None) -> str:
 
 def make(model: str, peer: Peer, side: str, length: int, dropout: float) -> Step:
     """Return a step of ours, or of the peer."""
-    if side == "ours" or peer.name == "bfloat16":
+    if side == "ours" or peer.name.startswith("bfloat16"):
         words = (*peer.words, f"trunk.dropout={dropout}")
         return make_step(model, length, BATCH_SIZE, CPU, words, bfloat16=side != "ours")
     torch.manual_seed(0)
@@ -263,6 +264,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--models", help="default: all")
     parser.add_argument("--lengths", default="1024,2048,4096")
     parser.add_argument("--against", choices=("peers", "bfloat16"), default="peers")
+    parser.add_argument("--words", help="of --against bfloat16: what else is asked for")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -276,6 +278,8 @@ def _parse() -> argparse.Namespace:
     given = parser.parse_args()
     if given.go_on and not given.json:
         parser.error("--go-on needs --json")
+    if given.words and given.against != "bfloat16":
+        parser.error("--words needs --against bfloat16: peers have the sizes that they have")
     return given
 
 
@@ -299,11 +303,12 @@ def main() -> None:
     if unknown:
         sys.exit(f"peers.py has nothing to compare {', '.join(unknown)} with")
     known = {key_of(cell) for cell in stored(given.json) if cell.ours_ms} if given.go_on else set()
-    bfloat16 = (Peer("bfloat16", lambda *_: torch.nn.Identity()),)
+    words = tuple(given.words.split(",")) if given.words else ()
+    itself = Peer(" ".join(("bfloat16", *words)), lambda *_: torch.nn.Identity(), words=words)
     cells = []
     for length in map(int, given.lengths.split(",")):
         for name in names:
-            for peer in bfloat16 if given.against == "bfloat16" else PEERS[name]:
+            for peer in (itself,) if given.against == "bfloat16" else PEERS[name]:
                 if (length, name, peer.name) in known:
                     continue
                 cell = measure(asked, name, peer, length)

@@ -63,8 +63,8 @@ def sinkhorn_attention(
         bias_BNS = bias_BNS.masked_fill_(~seen_BNS, HIDDEN)
         bias = bias_BNS[:, None].expand(*query.shape[:2], -1, -1).flatten(0, 2)[:, None, None]
     # Every block is an example of one head to the kernel: so its gradients need no copy.
-    rows = (x.flatten(0, 2)[:, None] for x in (query, *seen))
-    mixed = attend(*rows, bias, dropout_p)
+    rows, key, value = (x.flatten(0, 2)[:, None] for x in (query, *seen))
+    mixed = attend(rows, key, value, bias, dropout_p)
     out_BHLK: Tensor = mixed.reshape(query.shape).flatten(2, 3)
     return out_BHLK[:, :, :length]
 
