@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +35,65 @@ from lra_bench.types import Batch, TaskSpec
 Step = Callable[[], None]
 
 
-def make_step(name: str, length: int, batch_size: int, device: torch.device) -> Step:
-    """Return a function that makes one training step of a model, ``NAME`` or ``NAME:compiled``."""
+def make_step(
+    name: str,
+    length: int,
+    batch_size: int,
+    device: torch.device,
+    words: Sequence[str] = (),
+    *,
+    bfloat16: bool = False,
+) -> Step:
+    """Return a function that makes one training step of a model, ``NAME`` or ``NAME:compiled``.
+
+    Args:
+        name: The model.
+        length: Tokens an example.
+        batch_size: Examples.
+        device: Where.
+        words: What is asked for beside ``setting=cpu``.
+        bfloat16: Compute as with ``train.precision=bfloat16``.
+    """
     model_name, _, how = name.partition(":")
-    request = compose(["task=text", f"model={model_name}", "setting=cpu"])
+    request = compose(["task=text", f"model={model_name}", "setting=cpu", *words])
     task = TaskSpec("random bytes", vocab_size=257, max_length=length, num_classes=2)
     model = assemble(request.config, task).to(device)
     if how == "compiled":
         model.encoder.compile(dynamic=False)
-    optimizer = make_optimizer(
-        model, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
-    )
-    set_learning_rate(optimizer, 1e-4)
+    tokens, targets = random_bytes(length, batch_size, device)
+    batch = Batch(tokens[:, None], None, targets, batch_size * length)
+    return step_of(model, batch, targets, bfloat16=bfloat16)
+
+
+def random_bytes(
+    length: int, batch_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids, (B, L), none of them padding, and answers, (B,)."""
     generator = torch.Generator().manual_seed(0)
-    batch = Batch(
-        torch.randint(1, 257, (batch_size, 1, length), generator=generator).to(device),
-        None,
-        torch.randint(0, 2, (batch_size,), generator=generator).to(device),
-        batch_size * length,
-    )
+    tokens = torch.randint(1, 257, (batch_size, length), generator=generator)
+    targets = torch.randint(0, 2, (batch_size,), generator=generator)
+    return tokens.to(device), targets.to(device)
+
+
+def step_of(
+    model: torch.nn.Module, inputs: Any, targets: torch.Tensor, *, bfloat16: bool = False
+) -> Step:
+    """Return a function that makes one training step of whatever gives logits for the inputs."""
+    if any(parameter.is_complex() for parameter in model.parameters()):
+        # PyTorch's fused optimizer does not take complex numbers; no model of ours has such.
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    else:
+        optimizer = make_optimizer(
+            model, weight_decay=0.01, decay="matrices", betas=(0.9, 0.98), eps=1e-9
+        )
+    set_learning_rate(optimizer, 1e-4)
+    device = targets.device
 
     def step() -> None:
         model.train()
-        loss = F.cross_entropy(model(batch), batch.targets)
+        with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
+            logits = model(inputs)
+        loss = F.cross_entropy(logits.float(), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -133,7 +133,7 @@ class TrainConfig(Section):
     max_grad_norm: Positive | None
     """Largest global norm of a gradient; null for no clipping."""
     precision: Precision
-    """Type of the matrix products; bfloat16 is for GPUs."""
+    """Type of the matrix products; bfloat16 for GPUs, and for wide models on a CPU that has it."""
     compile: bool
     """Compile the encoder; see `lra_bench.compiling`."""
 

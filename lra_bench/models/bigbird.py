@@ -73,14 +73,18 @@ def bigbird_attention(
         seen_EHNVW = _rows_of(mask_ENW[:, None], index_EHNV) & visible_EHNV[..., None]
         bias_EHN1S = torch.zeros_like(seen_EHNVW, dtype=query.dtype)
         bias_EHN1S = bias_EHN1S.masked_fill_(~seen_EHNVW, HIDDEN).flatten(-2)[..., None, :]
+        # Every block is an example of one head to the kernel: so its gradients come in the order of
+        # the rows that were picked, and need no copy.
         key, value = (
-            _rows_of(rows.unflatten(2, (-1, block_size)), index_EHNV).flatten(3, 4).flatten(0, 1)
+            _rows_of(rows.unflatten(2, (-1, block_size)), index_EHNV).flatten(3, 4).flatten(0, 2)
             for rows in (key, value)
         )
-        bias = bias_EHN1S.expand(len(query), -1, -1, -1, -1).flatten(0, 1)
-        rows = query[:, :, num_first:].unflatten(2, (-1, block_size)).flatten(0, 1)
-        mixed = attend(rows, key, value, bias, dropout_p)
-        mixed = mixed.unflatten(0, (len(query), -1)).flatten(2, 3)
+        bias = bias_EHN1S.expand(len(query), -1, -1, -1, -1).flatten(0, 2)
+        rows = query[:, :, num_first:].unflatten(2, (-1, block_size))
+        mixed = attend(
+            rows.flatten(0, 2)[:, None], key[:, None], value[:, None], bias[:, None], dropout_p
+        )
+        mixed = mixed.reshape(rows.shape).flatten(2, 3)
         out = torch.cat((out, mixed), dim=2)
     return out[:, :, :length]
 

@@ -1,7 +1,7 @@
 """S5: one diagonal state space for all features together, run by a parallel scan.
 
 Shapes: B batch, L length, D width, P pairs of conjugate states, R directions (1 or 2), S steps a
-chunk, T chunks.
+chunk, T chunks, X all positions (B * L).
 """
 
 from __future__ import annotations
@@ -34,35 +34,64 @@ OutputInit = Literal["fan_in", "lecun_normal", "trunc_standard_normal", "complex
 LARGEST_REAL = -1e-4
 
 
-def linear_scan(log_decay_P: Tensor, inputs_BLP: Tensor) -> Tensor:
+def linear_scan(
+    log_decay_P: Tensor, real_PBL: Tensor, imag_PBL: Tensor, *, reverse: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return the states h(t) = exp(log_decay) h(t - 1) + input(t), all at once.
 
     Within a chunk the states are a product of the inputs with a triangular table of powers; from
     chunk to chunk the last states obey a recurrence of the same form, which is solved in the same
     way. So there are as many rounds as the logarithm of the length, to the base of a chunk.
 
+    All products are of real matrices, with the steps side by side: PyTorch copies complex ones
+    matrix by matrix, which takes longer than multiplying them.
+
     Args:
         log_decay_P: Complex, with a real part that is not positive.
-        inputs_BLP: Complex.
+        real_PBL: Real parts of the inputs.
+        imag_PBL: Imaginary parts.
+        reverse: From right to left: h(t) = exp(log_decay) h(t + 1) + input(t).
+
+    Returns:
+        Real and imaginary parts of the states, (P, B, L).
     """
-    batch, length, _ = inputs_BLP.shape
+    batch, length = real_PBL.shape[1:]
     size = min(CHUNK, length)
-    num_chunks = -(-length // size)
-    steps_S = torch.arange(size, device=inputs_BLP.device)
-    lags_SS = steps_S[:, None] - steps_S
+    extra = -length % size
+    steps_S = torch.arange(size, device=real_PBL.device)
+    lags_SS = (steps_S - steps_S[:, None]) * (-1 if reverse else 1)
     table_PSS = (log_decay_P[:, None, None] * lags_SS.clamp(min=0)).exp() * (lags_SS >= 0)
-    chunks = F.pad(inputs_BLP, (0, 0, 0, num_chunks * size - length))
-    chunks_PSBT = chunks.unflatten(1, (num_chunks, size)).permute(3, 2, 0, 1)
-    states_PSX = table_PSS @ chunks_PSBT.flatten(2)
-    if num_chunks > 1:
-        last_BTP = states_PSX[:, -1].unflatten(1, (batch, num_chunks)).permute(1, 2, 0)
-        carried_BTP = linear_scan(log_decay_P * size, last_BTP[:, :-1])
-        before_PX = F.pad(carried_BTP, (0, 0, 1, 0)).permute(2, 0, 1).flatten(1)
-        reach_PS = (log_decay_P[:, None] * (steps_S + 1)).exp()
-        states_PSX = states_PSX + reach_PS[:, :, None] * before_PX[:, None]
-    states_PSBT = states_PSX.unflatten(2, (batch, num_chunks))
-    states_BLP: Tensor = states_PSBT.permute(2, 3, 1, 0).flatten(1, 2)[:, :length]
-    return states_BLP
+    inputs = tuple(
+        F.pad(part, (0, extra)).unflatten(2, (-1, size)).flatten(1, 2)
+        for part in (real_PBL, imag_PBL)
+    )
+    if length > size:
+        # The state that leaves a chunk, and the place where it enters the next one.
+        first, last = (size - 1, 0) if reverse else (0, size - 1)
+        leaving, entering = (slice(1, None), (0, 1)) if reverse else (slice(-1), (1, 0))
+        ends = _product(inputs, table_PSS[:, :, last : last + 1])
+        ends_PBT = (part.unflatten(1, (batch, -1))[:, :, leaving, 0] for part in ends)
+        carried = linear_scan(log_decay_P * size, *ends_PBT, reverse=reverse)
+        before = tuple(F.pad(part, entering).flatten(1)[..., None] for part in carried)
+        decayed = _product(before, log_decay_P.exp()[:, None, None])
+        place = F.one_hot(steps_S[first], size).to(real_PBL.dtype)
+        inputs = tuple(
+            torch.addcmul(part, more, place) for part, more in zip(inputs, decayed, strict=True)
+        )
+    real, imag = (
+        part.unflatten(1, (batch, -1)).flatten(2)[..., :length]
+        for part in _product(inputs, table_PSS)
+    )
+    return real, imag
+
+
+def _product(left: tuple[Tensor, ...], right: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply complex matrices, the left ones in real and imaginary parts, into such parts."""
+    real, imag = left
+    return (
+        torch.baddbmm(imag @ right.imag, real, right.real, beta=-1),
+        torch.baddbmm(imag @ right.real, real, right.imag),
+    )
 
 
 @uncompiled
@@ -101,17 +130,21 @@ def s5_scan(
     # The input is held over a step.
     held_P = exp_minus_one(log_decay_P.real, log_decay_P.imag) / diagonal_P
     weight_PD = torch.view_as_complex(input_PD2.contiguous()) * held_P[:, None]
-    inputs_BLP = torch.complex(x_BLD @ weight_PD.real.mT, x_BLD @ weight_PD.imag.mT)
-    if len(output_RDP2) == 2:
-        inputs_BLP = torch.cat((inputs_BLP, inputs_BLP.flip(1)))
-    states = torch.view_as_real(linear_scan(log_decay_P, inputs_BLP)).flatten(2)
-    # Twice the real part of C h.
-    sign = torch.tensor([2.0, -2.0], dtype=x_BLD.dtype, device=x_BLD.device)
-    mixed = x_BLD * skip_D
-    for number, part in enumerate(states.chunk(len(output_RDP2))):
-        out_BLD = part @ (output_RDP2[number] * sign).flatten(1).mT
-        mixed = mixed + (out_BLD.flip(1) if number else out_BLD)
-    return mixed
+    # States first, and steps last, from here to the way back.
+    x_XD = x_BLD.flatten(0, 1)
+    inputs = [(part @ x_XD.mT).unflatten(1, x_BLD.shape[:2]) for part in _parts(weight_PD)]
+    mixed_XD = x_XD * skip_D
+    for number, output_DP2 in enumerate(output_RDP2):
+        real, imag = linear_scan(log_decay_P, inputs[0], inputs[1], reverse=number == 1)
+        # Twice the real part of C h.
+        mixed_XD = torch.addmm(mixed_XD, real.flatten(1).mT, 2 * output_DP2[..., 0].mT)
+        mixed_XD = torch.addmm(mixed_XD, imag.flatten(1).mT, -2 * output_DP2[..., 1].mT)
+    return mixed_XD.view(x_BLD.shape)
+
+
+def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary parts, each in one piece."""
+    return x.real.contiguous(), x.imag.contiguous()
 
 
 class S5(Mixer):

@@ -48,21 +48,24 @@ def sinkhorn_attention(
     query, key, value = (
         F.pad(rows, (0, 0, 0, extra)).unflatten(2, (-1, block_size)) for rows in (query, key, value)
     )
-    real_BHNWK = mask_BNW[:, None, :, :, None]
     seen = []
     for own in (key, value):
-        moved = torch.matmul(sorting_BHNN, (own * real_BHNWK).flatten(-2)).unflatten(
-            -1, own.shape[-2:]
-        )
-        seen.append(torch.cat((moved.to(own.dtype), own), dim=-2).flatten(0, 1))
-    # A place is empty in a sorted block if it is so in all blocks.
-    in_any_BNW = mask_BNW.any(1, keepdim=True).expand_as(mask_BNW)
-    seen_BNS = torch.cat((in_any_BNW, mask_BNW), dim=-1)
-    bias_BNS = torch.zeros(seen_BNS.shape, dtype=query.dtype, device=query.device)
-    bias_BNS = bias_BNS.masked_fill_(~seen_BNS, HIDDEN)
-    bias = bias_BNS.expand(len(query), -1, -1).repeat_interleave(query.shape[1], dim=0)
-    mixed = attend(query.flatten(0, 1), seen[0], seen[1], bias[:, :, None], dropout_p)
-    out_BHLK: Tensor = mixed.unflatten(0, query.shape[:2]).flatten(2, 3)
+        # What fills the last block is zero as it is.
+        real = own if mask_BL is None else own * mask_BNW[:, None, :, :, None]
+        moved = torch.matmul(sorting_BHNN, real.flatten(-2)).unflatten(-1, own.shape[-2:])
+        seen.append(torch.cat((moved.to(own.dtype), own), dim=-2))
+    bias = None
+    if mask_BL is not None or extra:
+        # A place is empty in a sorted block if it is so in all blocks.
+        in_any_BNW = mask_BNW.any(1, keepdim=True).expand_as(mask_BNW)
+        seen_BNS = torch.cat((in_any_BNW, mask_BNW), dim=-1)
+        bias_BNS = torch.zeros(seen_BNS.shape, dtype=query.dtype, device=query.device)
+        bias_BNS = bias_BNS.masked_fill_(~seen_BNS, HIDDEN)
+        bias = bias_BNS[:, None].expand(*query.shape[:2], -1, -1).flatten(0, 2)[:, None, None]
+    # Every block is an example of one head to the kernel: so its gradients need no copy.
+    rows, key, value = (x.flatten(0, 2)[:, None] for x in (query, *seen))
+    mixed = attend(rows, key, value, bias, dropout_p)
+    out_BHLK: Tensor = mixed.reshape(query.shape).flatten(2, 3)
     return out_BHLK[:, :, :length]
 
 
@@ -163,7 +166,9 @@ class SinkhornAttention(Mixer):
             key = key.to(torch.promote_types(key.dtype, torch.float32))
             key = F.pad(key, (0, 0, 0, -key.shape[2] % self.block_size))
             key_BHNWK = key.unflatten(2, (-1, self.block_size))
-            pooled_BHNK = (key_BHNWK * mask_BNW[:, None, ..., None]).sum(3)
+            if mask_BL is not None:
+                key_BHNWK = key_BHNWK * mask_BNW[:, None, ..., None]
+            pooled_BHNK = key_BHNWK.sum(3)
             scores_BHNN = torch.matmul(
                 pooled_BHNK, self.sort_HKM[..., : pooled_BHNK.shape[2]].to(key.dtype)
             )

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.models.attention import HIDDEN
+from lra_bench.models.attention import HIDDEN, attend
 from lra_bench.models.encoder import EncoderSpec, Mixer
 from lra_bench.models.layers import Projections
 
@@ -50,7 +50,6 @@ def sparse_attention(
     query, key, value = (
         F.pad(rows, (0, 0, 0, extra)).unflatten(2, (-1, stride)) for rows in (query, key, value)
     )
-    query = query * query.shape[-1] ** -0.5
     if mask_BL is None:
         mask_BL = torch.ones((1, length), dtype=torch.bool, device=query.device)
     mask_BNW = F.pad(mask_BL, (0, extra)).unflatten(1, (-1, stride))
@@ -70,6 +69,7 @@ def _strided(
 ) -> Tensor:
     """Show the positions less than a stride away, and those a whole number of strides away."""
     num_blocks, stride = mask_BNW.shape[1:]
+    query_BHNWK = query_BHNWK * query_BHNWK.shape[-1] ** -0.5
     around = [_around(rows, 2) for rows in (key_BHNWK, value_BHNWK)]
     near = torch.matmul(query_BHNWK, around[0].mT)
     place = torch.arange(stride, device=mask_BNW.device)
@@ -98,20 +98,31 @@ def _fixed(
 ) -> Tensor:
     """Show the positions of the own block, and the last ones of all blocks."""
     num_blocks = mask_BNW.shape[1]
-    near = torch.matmul(query_BHNWK, key_BHNWK.mT)
-    near = near.masked_fill(~mask_BNW[:, None, :, None], HIDDEN)
-
-    key, value = (rows[..., -num_summaries:, :].flatten(2, 3) for rows in (key_BHNWK, value_BHNWK))
-    far_BHNWS = torch.matmul(query_BHNWK, key[:, :, None].mT)
     hidden_BS = ~mask_BNW[..., -num_summaries:].flatten(1)
     # Those of the own block have been seen already.
     own = torch.eye(num_blocks, dtype=torch.bool, device=mask_BNW.device)
     own_NS = own.repeat_interleave(num_summaries, dim=1)
-    hidden = hidden_BS[:, None, None, None] | own_NS[:, None]
-    far_BHNWS = far_BHNWS.masked_fill(hidden, HIDDEN)
+    hidden_BNS = torch.cat((~mask_BNW, hidden_BS[:, None] | own_NS), dim=-1)
+    bias_BNS = torch.zeros(hidden_BNS.shape, dtype=query_BHNWK.dtype, device=own.device)
+    bias_BNS = bias_BNS.masked_fill_(hidden_BNS, HIDDEN)
+    key, value = (
+        torch.cat((rows, _summaries(rows, num_summaries)), dim=3)
+        for rows in (key_BHNWK, value_BHNWK)
+    )
+    # Copying the summaries for every block costs less than writing out the scores: every block is
+    # an example of one head to the kernel.
+    shape = query_BHNWK.shape
+    bias_BHNS = bias_BNS[:, None].expand(*shape[:2], -1, -1)
+    query, key, value, bias = (
+        rows.flatten(0, 2)[:, None] for rows in (query_BHNWK, key, value, bias_BHNS)
+    )
+    return attend(query, key, value, bias[:, None], dropout_p).reshape(shape)
 
-    near, far = _shares(near, far_BHNWS, dropout_p)
-    return torch.matmul(near, value_BHNWK) + torch.matmul(far, value[:, :, None])
+
+def _summaries(blocks_BHNWK: Tensor, num_summaries: int) -> Tensor:
+    """Return the last rows of all blocks for every block: (B, H, N, N * C, K)."""
+    last = blocks_BHNWK[..., -num_summaries:, :].flatten(2, 3)
+    return last[:, :, None].expand(-1, -1, blocks_BHNWK.shape[2], -1, -1)
 
 
 def _around(blocks: Tensor, dim: int, *, beyond: bool = False) -> Tensor:

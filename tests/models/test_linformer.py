@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from oracles import linformer as oracles
+from torch import Tensor, nn
 
+from lra_bench.models.attention import merge_heads, split_heads
 from lra_bench.models.linformer import LinformerAttention, Sharing, linformer_attention
 from models.made_up import assert_same, make_spec, padded, some_heads
 
@@ -58,3 +60,19 @@ def test_a_rank_that_does_not_fit_is_refused(rank: int) -> None:
 def test_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="31 tokens is longer than max_length=30"):
         LinformerAttention(make_spec())(torch.ones(1, 31, 12))
+
+
+def test_it_is_what_linformer_computes() -> None:
+    library = pytest.importorskip("linformer", reason="needs linformer, extra oracle")
+    other = library.LinformerSelfAttention(8, 13, k=5, heads=2).double()
+    other.to_out = nn.Identity()
+    matrices = torch.stack((other.proj_k, other.proj_v)).detach()[:, None]
+
+    def ours(x: Tensor) -> Tensor:
+        heads = (split_heads(part(x), 2) for part in (other.to_q, other.to_k, other.to_v))
+        mixed = linformer_attention(*heads, to_keys_SLR=matrices[0], to_values_SLR=matrices[1])
+        return merge_heads(mixed)
+
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 13, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    assert_same(ours, other, [x])

@@ -96,3 +96,12 @@ def test_only_contiguous_blocks_can_be_shifted() -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(ValueError, match="block_size=0"):
         LocalAttention(make_spec(), block_size=0)
+
+
+def test_it_is_what_local_attention_computes() -> None:
+    library = pytest.importorskip("local_attention", reason="needs local-attention, extra oracle")
+    # Its default sees both neighbors, and turns queries and keys by their places.
+    other = library.LocalAttention(
+        7, look_backward=0, look_forward=0, use_rotary_pos_emb=False
+    ).double()
+    assert_same(lambda q, k, v: local_attention(q, k, v, block_size=7), other, some_heads(21))

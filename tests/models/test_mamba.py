@@ -133,3 +133,19 @@ def test_a_class_token_needs_both_directions() -> None:
     Mamba(make_spec(has_cls=True))
     with pytest.raises(ValueError, match=r"choose bidirectional=true or head\.pooling=mean"):
         Mamba(make_spec(has_cls=True), bidirectional=False)
+
+
+def test_it_is_what_mambapy_computes() -> None:
+    library = pytest.importorskip("mambapy.mamba", reason="needs mambapy, extra oracle")
+    width, states, length = 6, 3, CHUNK + 5
+    other = library.MambaBlock(library.MambaConfig(d_model=4, n_layers=1))
+    inputs = [
+        draw(2, length, width),
+        draw(2, length, width, seed=3).exp() / 10,
+        -draw(width, states, seed=4).exp(),
+        draw(2, length, states, seed=5),
+        draw(2, length, states, seed=6),
+    ]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    no_skip = torch.zeros(width, dtype=torch.float64)
+    assert_same(selective_scan, lambda *given: other.selective_scan(*given, no_skip), inputs)

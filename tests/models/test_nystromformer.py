@@ -8,8 +8,9 @@ import pytest
 import torch
 from oracles import attention as exact
 from oracles import nystromformer as oracle
-from torch import Tensor
+from torch import Tensor, nn
 
+from lra_bench.models.attention import merge_heads, split_qkv
 from lra_bench.models.nystromformer import NystromAttention, convolution, nystrom_attention
 from models.made_up import assert_same, make_spec, padded, smooth_heads, some_heads
 
@@ -106,3 +107,25 @@ def test_what_stands_in_padding_may_be_anything() -> None:
 def test_wrong_options_are_refused(options: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         NystromAttention(make_spec(), **options)
+
+
+def test_it_is_what_nystrom_attention_computes() -> None:
+    library = pytest.importorskip(
+        "nystrom_attention", reason="needs nystrom-attention, extra oracle"
+    )
+    # It scales the start of the inverse by the largest sum of the whole batch: hence one example
+    # and one head.
+    other = library.NystromAttention(
+        4, dim_head=4, heads=1, num_landmarks=5, residual_conv_kernel=3
+    ).double()
+    other.to_out = nn.Identity()
+    kernel = other.res_conv.weight[:, 0, :, 0].detach()
+
+    def ours(x: Tensor) -> Tensor:
+        query, key, value = split_qkv(other.to_qkv(x), 1)
+        mixed = nystrom_attention(query, key, value, num_landmarks=5, num_iterations=6)
+        return merge_heads(mixed + convolution(value, kernel))
+
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 20, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    assert_same(ours, other, [x])

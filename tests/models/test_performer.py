@@ -141,3 +141,21 @@ def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}={value} must be at least"):
         PerformerAttention(make_spec(), **wrong)
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "relu"])
+def test_it_is_what_performer_pytorch_computes(kernel: Any) -> None:
+    library = pytest.importorskip(
+        "performer_pytorch.performer_pytorch", reason="needs performer-pytorch, extra oracle"
+    )
+    directions = directions_of(16)
+    other = library.FastAttention(4, 16, generalized_attention=kernel == "relu").double()
+    other.projection_matrix.copy_(directions)
+    q, k, v = (x.detach() / 2 for x in some_heads(9))
+    out = performer_attention(q, k, v, directions_FK=directions, kernel=kernel)
+    # What it adds to every feature is another small number: 1e-4 to those of the softmax; and its
+    # generalized attention divides queries and keys by the root of their root width instead.
+    if kernel == "relu":
+        scale = 4**-0.25 * 16**0.5
+        out = performer_attention(q * scale, k * scale, v, directions_FK=directions, kernel=kernel)
+    torch.testing.assert_close(out, other(q, k, v), atol=2e-3, rtol=0.0)

@@ -48,7 +48,8 @@ def compare(length: int, num_directions: int, mask: Tensor | None) -> None:
 
 # Within a chunk, at its border, and over two and three rounds of chunks.
 @pytest.mark.parametrize("length", [1, 5, CHUNK, CHUNK + 1, 3 * CHUNK - 5, CHUNK**2 + CHUNK + 3])
-def test_the_scan_is_the_recurrence(length: int) -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_scan_is_the_recurrence(length: int, reverse: bool) -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, length, 3, dtype=torch.complex128, generator=generator)
     real = -torch.rand(3, dtype=torch.float64, generator=generator) / 20
@@ -56,12 +57,16 @@ def test_the_scan_is_the_recurrence(length: int) -> None:
     # Two real inputs: what compares gradients draws weights for real numbers.
     parts = [torch.view_as_real(part).clone().requires_grad_() for part in (log_decay, x)]
 
-    def of(function: Any) -> Any:
-        return lambda decay, x: torch.view_as_real(
-            function(torch.view_as_complex(decay), torch.view_as_complex(x))
-        )
+    def ours(decay: Tensor, x: Tensor) -> Tensor:
+        states = linear_scan(torch.view_as_complex(decay), *x.permute(3, 2, 0, 1), reverse=reverse)
+        return torch.stack(states, dim=-1).permute(1, 2, 0, 3)
 
-    assert_same(of(linear_scan), of(oracle.linear_scan), parts)
+    def theirs(decay: Tensor, x: Tensor) -> Tensor:
+        turned = torch.view_as_complex(x).flip(1) if reverse else torch.view_as_complex(x)
+        states = oracle.linear_scan(torch.view_as_complex(decay), turned)
+        return torch.view_as_real(states.flip(1) if reverse else states)
+
+    assert_same(ours, theirs, parts)
 
 
 @pytest.mark.parametrize("num_directions", [1, 2])
@@ -186,3 +191,24 @@ def test_a_class_token_needs_both_directions() -> None:
     S5(make_spec(has_cls=True))
     with pytest.raises(ValueError, match=r"choose bidirectional=true or head\.pooling=mean"):
         S5(make_spec(has_cls=True), bidirectional=False)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_it_is_what_s5_pytorch_computes(bidirectional: bool) -> None:
+    library = pytest.importorskip("s5", reason="needs s5-pytorch, extra oracle")
+    torch.manual_seed(0)
+    other = library.S5(3, state_width=8, bidir=bidirectional).seq
+    # It takes the real part of C h once, and ours twice, for both of each pair of conjugates.
+    output = torch.stack((other.C / 2).chunk(1 + bidirectional, dim=1))
+    x = torch.randn(2, 70, 3)
+    out = s5_scan(
+        x,
+        step_P=other.log_step.exp().flatten(),
+        real_P=other.Lambda.real,
+        imag_P=other.Lambda.imag,
+        input_PD2=other.B,
+        output_RDP2=torch.view_as_real(output),
+        skip_D=other.D,
+    )
+    expected = torch.stack([other(row) for row in x])
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
