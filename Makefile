@@ -33,6 +33,8 @@ diagnostics: install  ## repeat the runs of docs/diagnostics.md that are not the
 		results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=recall model=ernie_sparse model.context=global_tokens \
 		model.num_representatives=1,4,16 results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall task.num_pairs=4 task.num_keys=4 model=ernie_sparse \
+		model.context=global_tokens model.num_representatives=4 results_dir=$(DIAGNOSTICS)
 	$(BIN)/python benchmarks/diagnostics.py $(DIAGNOSTICS) --to docs
 	$(BIN)/python benchmarks/reach.py --to docs
 

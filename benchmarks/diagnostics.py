@@ -53,12 +53,12 @@ class Chart:
 
     @property
     def rows(self) -> list[str]:
-        """The models, the best on the hardest first."""
-        return sorted(self.values, key=lambda name: (*self._means(name), name))
-
-    def _means(self, name: str) -> list[float]:
-        row = self.values[name]
-        return [-round(statistics.fmean(row.get(at, [0.0])), 2) for at in reversed(self.columns)]
+        """The models, the best over all columns first."""
+        means = {
+            name: statistics.fmean(statistics.fmean(of_seeds) for of_seeds in row.values())
+            for name, row in self.values.items()
+        }
+        return sorted(means, key=lambda name: (-round(means[name], 2), name))
 
     def draw(self) -> Figure:
         """Return it as a picture: one line a model, one column a difficulty, in percent."""
