@@ -9,8 +9,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --us
 MODELS ?= transformer,local,ernie_sparse
 # Apart from the records that the repository ships: those are not to be taken for this machine's.
 RESULTS ?= results/bench
+# The records of the diagnostic tasks, which are in no table of results.
+DIAGNOSTICS ?= results/diagnostics
 
-.PHONY: help bench test test-all test-page lint format install install-dev clean
+.PHONY: help bench diagnostics test test-all test-page lint format install install-dev clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +20,23 @@ help:  ## show this
 bench: install  ## train three models on ListOps and print the comparison table (about eight minutes)
 	$(BIN)/lra-bench run -m task=listops model=$(MODELS) setting=cpu results_dir=$(RESULTS)
 	$(BIN)/lra-bench leaderboard $(RESULTS)
+
+diagnostics: install  ## repeat the runs of docs/diagnostics.md that are not there, and draw its figures
+	$(INSTALL) -e ".[figures]"
+	$(BIN)/lra-bench run -m task=needle 'model=glob(*)' results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=none \
+		results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=global_tokens \
+		model.num_representatives=1,4 results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall model=transformer results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall model=ernie_sparse model.context=representatives,none \
+		results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall model=ernie_sparse model.context=global_tokens \
+		model.num_representatives=1,4,16 results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall task.num_pairs=4 task.num_keys=4 model=ernie_sparse \
+		model.context=global_tokens model.num_representatives=4 results_dir=$(DIAGNOSTICS)
+	$(BIN)/python benchmarks/diagnostics.py $(DIAGNOSTICS) --to docs
+	$(BIN)/python benchmarks/reach.py --to docs
 
 test: install-dev  ## run the tests that take minutes at most
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"

@@ -225,5 +225,6 @@ def _about(entry: Entry) -> str:
     if spec.target != "class":
         asked = "answers are spans" if spec.target == "span" else f"{asked} a token"
     return (
-        f"Up to {_longest(spec)} tokens, {asked}, majority baseline {_majority(spec, 'unknown')}."
+        f"Up to {_longest(spec)} tokens, {asked}, majority baseline {_majority(spec, 'unknown')}"
+        f"{', in no average' if spec.is_diagnostic else ''}."
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -315,7 +315,12 @@ def _linear(fan_in: int, fan_out: int) -> nn.Linear:
 
 
 def count(
-    logits: Tensor, batch: Batch, metrics: tuple[Metric, ...], *, target: Target
+    logits: Tensor,
+    batch: Batch,
+    metrics: tuple[Metric, ...],
+    *,
+    target: Target,
+    questions: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Count what a batch adds to the sums of an evaluation; see `lra_bench.metrics`.
 
@@ -327,6 +332,7 @@ def count(
         batch: What was answered.
         metrics: What is to be read from the sums.
         target: What was asked.
+        questions: The tokens at which each kind of question is asked; see `TaskSpec`.
 
     Returns:
         Whole numbers as int64, the loss and the sum of F1 as float64.
@@ -353,6 +359,11 @@ def count(
         sums |= _class_sums(answers, targets, is_asked, is_right, num_classes=logits.shape[-1])
     if any(metric.needs_bags for metric in metrics):
         sums["token_f1"] = token_f1(batch.tokens_BIL[:, 0], answers, targets).sum()
+    for kind in (metric.question for metric in metrics if metric.question is not None):
+        assert questions is not None, f"{kind} is a question of no task"
+        is_here = is_asked & (batch.tokens_BIL[:, 0] == questions[kind])
+        sums[f"targets/{kind}"] = is_here.sum()
+        sums[f"correct/{kind}"] = (is_right & is_here).sum()
     return sums
 
 

@@ -23,7 +23,8 @@ from lra_bench.types import Target, TaskSpec
 #   loss      cross entropies of the answers [nats]
 ALWAYS = ("examples", "targets", "correct", "exact", "loss")
 # Sums that only some metrics need: `tp/C`, `fp/C`, `fn/C` for each class C (right answers, and the
-# two kinds of wrong ones), and `token_f1`, the F1 of each example between bags of tokens.
+# two kinds of wrong ones); `token_f1`, the F1 of each example between bags of tokens; `targets/Q`
+# and `correct/Q` of each kind of question Q that the task names.
 PER_CLASS = ("tp", "fp", "fn")
 
 Sums = Mapping[str, float]
@@ -42,6 +43,7 @@ class Metric:
         is_share: Lies between 0 and 1, and is shown in percent.
         needs_classes: Needs `PER_CLASS` sums.
         needs_bags: Needs the sum `token_f1`.
+        question: Needs the sums of this kind of question.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Metric:
     is_share: bool = True
     needs_classes: bool = False
     needs_bags: bool = False
+    question: str | None = None
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Return whether a value beats another, or there is none to beat."""
@@ -168,7 +171,8 @@ def _f1_macro(sums: Sums) -> float:
     return sum(_f1_of(sums, [number]) for number in classes) / len(classes)
 
 
-# The metrics by name; besides, `f1_of_C` is the F1 of class C.
+# The metrics by name; besides, `f1_of_C` is the F1 of class C, and `accuracy_of_Q` the accuracy of
+# the kind of question Q.
 METRICS: dict[str, Metric] = {
     found.name: found
     for found in (
@@ -199,8 +203,18 @@ def metric(name: str) -> Metric:
             ("class", "tokens"),
             needs_classes=True,
         )
+    if of := re.fullmatch(r"accuracy_of_(\w+)", name):
+        kind = of[1]
+        return Metric(
+            name,
+            f"accuracy of {kind}",
+            lambda sums: sums[f"correct/{kind}"] / sums[f"targets/{kind}"],
+            ("tokens",),
+            question=kind,
+        )
     raise UserError(
-        f"there is no metric {name!r}; choose from {', '.join(METRICS)}, or f1_of_0, f1_of_1 ..."
+        f"there is no metric {name!r}; choose from {', '.join(METRICS)}, or f1_of_0, f1_of_1 ..., "
+        f"or accuracy_of_Q for a kind of question Q that the task names"
     )
 
 
@@ -221,6 +235,12 @@ def metrics_of(spec: TaskSpec) -> tuple[Metric, ...]:
         if of and int(of[1]) >= spec.num_classes:
             raise UserError(
                 f"task {spec.name}: {one.name} asks for a class beyond 0 to {spec.num_classes - 1}"
+            )
+        if one.question is not None and one.question not in spec.questions:
+            known = ", ".join(spec.questions) or "none"
+            raise UserError(
+                f"task {spec.name}: {one.name} is about {one.question}; the kinds of questions "
+                f"that it names are {known}"
             )
     return found
 

@@ -227,7 +227,7 @@ def evaluate(
         UserError: The split asks nothing.
     """
     model.eval()
-    metrics = metrics_of(loader.spec)
+    spec, metrics = loader.spec, metrics_of(loader.spec)
     sums: dict[str, Tensor] = {}
     num_examples = 0
     with closing(loader.evaluation()) as batches:
@@ -235,14 +235,17 @@ def evaluate(
             interrupt.check()
             with _autocast(loader.device, precision):
                 logits = model(batch)
-            counted = count(logits, batch, metrics, target=loader.spec.target)
+            counted = count(logits, batch, metrics, target=spec.target, questions=spec.questions)
             for name, value in counted.items():
                 sums[name] = sums[name] + value if name in sums else value
             num_examples += batch.size
             tracker.progress(Progress(what, num_examples, len(loader)))
     evaluation = Evaluation({name: value.item() for name, value in sums.items()})
     if not evaluation.sums["targets"]:
-        raise UserError(f"task {loader.spec.name} has a split that asks nothing at all")
+        raise UserError(f"task {spec.name} has a split that asks nothing at all")
+    for one in metrics:
+        if one.question is not None and not evaluation.sums[f"targets/{one.question}"]:
+            raise UserError(f"task {spec.name} has a split that never asks {one.question}")
     return evaluation
 
 

@@ -77,6 +77,10 @@ class TaskSpec:
             expected from how the data are made (a record holds what its own test split has).
         quantities: Where ids are not symbols but quantities, such as gray levels: which ones; then
             ``trunk.input=linear`` can read them as numbers. None for symbols.
+        questions: Where classes of positions are asked for: kinds of questions by name, each the
+            id of the token that stands where it is asked. ``accuracy_of_NAME`` is the accuracy of
+            one kind.
+        is_diagnostic: Made to tell models apart, not to rank them; in no average.
     """
 
     name: str
@@ -88,6 +92,8 @@ class TaskSpec:
     metrics: tuple[str, ...] = ()
     majority_baseline: float | None = None
     quantities: Quantities | None = None
+    questions: Mapping[str, int] = field(default_factory=dict)
+    is_diagnostic: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model could answer.
@@ -105,6 +111,11 @@ class TaskSpec:
             raise ValueError(
                 f"num_inputs={self.num_inputs}: positions are asked about in a single input only"
             )
+        if self.questions and self.target != "tokens":
+            raise ValueError(f"questions={dict(self.questions)}: they need target='tokens'")
+        for name, token in self.questions.items():
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"questions: {name}={token} is no token id of this vocabulary")
         if not self.metrics:
             object.__setattr__(self, "metrics", _DEFAULT_METRICS[self.target])
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from models.made_up import LENGTHS, MAX_LENGTH, TRUNK, batch_of, head_of, model_of, spec_of
 from oracles import counting
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from lra_bench.heads import best_spans, count, encoder_spec, make_model, token_f
 from lra_bench.metrics import Evaluation, metric, metrics_of
 from lra_bench.models.encoder import SequenceEncoder
 from lra_bench.objective import CrossEntropy
-from lra_bench.types import IGNORED, TARGETS, Batch, Example, Target
+from lra_bench.types import IGNORED, TARGETS, Batch, Example, Target, TaskSpec
 
 POOLINGS = ["mean", "first", "max", "cls"]
 
@@ -253,3 +254,21 @@ def test_each_kind_is_learned_and_counted(target: Target, pooling: str) -> None:
     assert whole.num_examples == 40
     for one in metrics:
         assert whole[one.name] > 0.9, one.name
+
+
+def test_answers_are_counted_by_the_token_that_asks() -> None:
+    tokens_BIL = torch.tensor([[[1, 2, 1, 3]], [[2, 1, 3, 0]]])
+    targets_BL = torch.tensor([[0, 1, IGNORED, 1], [1, 1, 0, IGNORED]])
+    answers_BL = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 1]])
+    batch = Batch(tokens_BIL, None, targets_BL, 7)
+    spec = TaskSpec(
+        "t", 4, 4, 2, target="tokens", metrics=("accuracy_of_one", "accuracy_of_two", "accuracy"),
+        questions={"one": 1, "two": 2, "unread": 3},
+    )  # fmt: skip
+    logits = F.one_hot(answers_BL, 2).float()
+    sums = count(logits, batch, metrics_of(spec), target="tokens", questions=spec.questions)
+    # Of token 1, the one that asks nothing does not count.
+    expected = {"targets/one": 2, "correct/one": 1, "targets/two": 2, "correct/two": 1}
+    assert {name: sums[name].item() for name in expected} == expected
+    assert not any("unread" in name for name in sums)
+    assert sums["targets"].item() == 6

@@ -9,7 +9,7 @@ import pytest
 
 from lra_bench.errors import UserError
 from lra_bench.metrics import METRICS, Evaluation, constant_answer, metric, metrics_of
-from lra_bench.types import TaskSpec
+from lra_bench.types import Target, TaskSpec
 
 CLASSES = 4
 
@@ -117,9 +117,28 @@ def test_metrics_must_fit_what_is_asked() -> None:
         (TaskSpec("t", 9, 5, num_classes=2, metrics=("token_f1",)), "judges span targets"),
         (TaskSpec("t", 9, 5, num_classes=2, metrics=("f1_of_2",)), "beyond 0 to 1"),
         (TaskSpec("t", 9, 5, num_classes=2, metrics=("acuracy",)), "no metric 'acuracy'"),
+        (asking("class", far=1), "judges tokens targets"),
+        (asking("tokens", near=1), "about far; the kinds of questions that it names are near"),
+        (asking("tokens"), "that it names are none"),
     ):
         with pytest.raises(UserError, match=text):
             metrics_of(wrong)
+
+
+def asking(target: Target, **questions: int) -> TaskSpec:
+    known = questions if target == "tokens" else {}
+    return TaskSpec("t", 9, 5, 2, target=target, metrics=("accuracy_of_far",), questions=known)
+
+
+def test_the_accuracy_of_a_kind_of_question() -> None:
+    (one,) = metrics_of(asking("tokens", far=1))
+    assert (one.name, one.question, one.higher_is_better) == ("accuracy_of_far", "far", True)
+    sums = {"examples": 2, "targets": 9, "correct": 5, "exact": 0, "loss": 1.0}
+    parts = [{"targets/far": 3, "correct/far": 1}, {"targets/far": 1, "correct/far": 1}]
+    first, second = (Evaluation(sums | part) for part in parts)
+    assert (first + second)["accuracy_of_far"] == 0.5
+    with pytest.raises(UserError, match="accuracy_of_near cannot be read"):
+        _ = first["accuracy_of_near"]
 
 
 def test_always_giving_the_same_answer() -> None:

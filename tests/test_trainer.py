@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from lra_bench import trainer
 from lra_bench.checkpoint import Checkpoint, State
 from lra_bench.data import Loader
+from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel, make_model
 from lra_bench.interrupt import Interrupt, Interrupted
 from lra_bench.metrics import Evaluation
@@ -252,6 +253,19 @@ def test_a_metric_that_should_be_small_is_followed_down(tmp_path: Path) -> None:
     _, state, _ = bench.run()
     losses = {row["step"]: row["validation_loss"] for row in state.curve}
     assert state.best_step == min(losses, key=lambda step: losses[step])
+
+
+def test_a_kind_of_question_that_is_never_asked(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    model, _, _ = bench.run()
+    spec = TaskSpec(
+        "made up", 9, 20, 3, target="tokens", metrics=("accuracy_of_far",), questions={"far": 8}
+    )
+    asked = [Example((np.array([1, 2]),), np.array([0, 1]))]
+    loader = Loader(asked, spec, batch_size=1, bucketing=False, device=CPU)
+    tagger = make_model(model.encoder, spec, HEAD)
+    with pytest.raises(UserError, match="task made up has a split that never asks far"):
+        evaluate(tagger, loader)
 
 
 def test_evaluation_counts_every_example(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from lra_bench.types import Example, Task, TaskSpec, lengths_of
         ({"num_classes": 0, "target": "tokens"}, "num_classes=0"),
         ({"target": "span"}, "a span has none"),
         ({"target": "tokens", "num_inputs": 2}, "a single input only"),
+        ({"questions": {"near": 1}}, "they need target='tokens'"),
+        ({"target": "tokens", "questions": {"near": 1, "far": 9}}, "far=9 is no token id"),
     ],
 )
 def test_a_spec_that_no_model_could_answer(options: dict[str, object], text: str) -> None:

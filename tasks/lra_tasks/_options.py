@@ -73,3 +73,18 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """
     if value not in allowed:
         raise UserError(f"task.{name}={value} is not one of {', '.join(map(str, allowed))}")
+
+
+def check_at_least(least: int, **numbers: int) -> None:
+    """Refuse numbers that are too small.
+
+    Args:
+        least: The smallest.
+        numbers: By the name of the option.
+
+    Raises:
+        UserError: One is smaller.
+    """
+    for name, number in numbers.items():
+        if number < least:
+            raise UserError(f"task.{name}={number} must be at least {least}")
