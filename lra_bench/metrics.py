@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,22 @@ class Evaluation:
         return Evaluation(
             {name: self.sums.get(name, 0) + other.sums.get(name, 0) for name in names}
         )
+
+    def check_asked(self, task: str, metrics: Sequence[Metric]) -> None:
+        """Refuse a split of which nothing, or nothing that a metric is about, was asked.
+
+        Args:
+            task: Its name, for the message.
+            metrics: Those of the task.
+
+        Raises:
+            UserError: It is such a split.
+        """
+        if not self.sums["targets"]:
+            raise UserError(f"task {task} has a split that asks nothing at all")
+        for one in metrics:
+            if one.question is not None and not self.sums[f"targets/{one.question}"]:
+                raise UserError(f"task {task} has a split that never asks {one.question}")
 
     @classmethod
     def from_dict(cls, content: Any) -> Evaluation:

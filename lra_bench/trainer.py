@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from lra_bench.checkpoint import Checkpoint, State
 from lra_bench.data import Loader
-from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel, count
 from lra_bench.interrupt import Interrupt, Interrupted
 from lra_bench.metrics import Evaluation, metrics_of
+from lra_bench.models.precision import autocast
 from lra_bench.objective import Objective
 from lra_bench.optim import Optimization
 from lra_bench.schema import Precision, TrainConfig
@@ -121,7 +121,7 @@ class _Loop:
         state, config = self.state, self.config
         device = self.validation.device
         self.model.train()
-        with _autocast(device, config.precision):
+        with autocast(device, config.precision):
             loss = objective(self.model, batch).total
         self.optimization.step(loss, state.step)
         self.loss_sum += loss.detach()
@@ -233,7 +233,7 @@ def evaluate(
     with closing(loader.evaluation()) as batches:
         for batch in batches:
             interrupt.check()
-            with _autocast(loader.device, precision):
+            with autocast(loader.device, precision):
                 logits = model(batch)
             counted = count(logits, batch, metrics, target=spec.target, questions=spec.questions)
             for name, value in counted.items():
@@ -241,15 +241,5 @@ def evaluate(
             num_examples += batch.size
             tracker.progress(Progress(what, num_examples, len(loader)))
     evaluation = Evaluation({name: value.item() for name, value in sums.items()})
-    if not evaluation.sums["targets"]:
-        raise UserError(f"task {spec.name} has a split that asks nothing at all")
-    for one in metrics:
-        if one.question is not None and not evaluation.sums[f"targets/{one.question}"]:
-            raise UserError(f"task {spec.name} has a split that never asks {one.question}")
+    evaluation.check_asked(spec.name, metrics)
     return evaluation
-
-
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)

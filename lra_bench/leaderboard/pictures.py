@@ -64,7 +64,7 @@ def check_installed() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UserError("pictures need matplotlib: pip install 'lra_bench[pictures]'") from error
+        raise UserError("pictures need matplotlib: pip install 'lra_bench[figures]'") from error
 
 
 def pictures(tables: Tables) -> Iterator[tuple[str, bytes]]:

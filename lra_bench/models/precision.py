@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
+from lra_bench.schema import Precision
+
 P = ParamSpec("P")
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Return a context in which matrix products have a type."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:

@@ -65,7 +65,10 @@ def test_mistakes_of_other_verbs(
         (["leaderboard", "--cfg"], "--cfg belongs to `lra-bench run`"),
         (["run", "seed=1", "--nothing"], "there is no option --nothing"),
         (["data", "shwo"], "did you mean show?"),
-        (["xyz"], "choose one of run, status, data, ls, leaderboard, show, compare, speed, completion"),
+        (
+            ["xyz"],
+            "choose one of run, status, data, ls, leaderboard, show, compare, speed, completion",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -71,7 +71,7 @@ def test_without_matplotlib_it_says_what_to_do(tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "pictures need matplotlib: pip install 'lra_bench[pictures]'" in done.stderr
+    assert "pictures need matplotlib: pip install 'lra_bench[figures]'" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "lines"), [(2, 4), (8, 8)])
