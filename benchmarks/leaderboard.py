@@ -26,7 +26,7 @@ from typing import Any
 
 from lra_bench import identity
 from lra_bench import record as records
-from lra_bench.metrics import Evaluation
+from lra_bench.metrics import Evaluation, measured
 
 _TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx")
 _SETTINGS = ("cpu", "small", "lra2020")
@@ -92,7 +92,7 @@ def make_copies(folder: Path, number: int) -> None:
             request_id=request,
             run_id=identity.run_id(request, like.data_sha256),
             test=test,
-            metrics=records.measured(["accuracy"], test=test, validation=like.validation),
+            metrics=measured(["accuracy"], test=test, validation=like.validation),
         )
         path = records.record_path(folder, copy.setting, copy.task, copy.model, copy.run_id)
         path.parent.mkdir(parents=True, exist_ok=True)

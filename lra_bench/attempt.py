@@ -16,7 +16,7 @@ from lra_bench.compose import Request
 from lra_bench.files import reason
 from lra_bench.identity import config_sha256, run_id
 from lra_bench.interrupt import Interrupt
-from lra_bench.metrics import Evaluation
+from lra_bench.metrics import Evaluation, measured
 from lra_bench.record import RunRecord, Status
 from lra_bench.runs import RunFolder
 from lra_bench.tracking import RunInfo, Tracker
@@ -270,7 +270,7 @@ def _record_of(
         error=outcome.error,
         command=request.command(),
         ranking_metric=spec.metrics[0],
-        metrics=records.measured(spec.metrics, test=outcome.test, validation=validation),
+        metrics=measured(spec.metrics, test=outcome.test, validation=validation),
         test=outcome.test,
         validation=validation,
         best_step=state.best_step if validation is not None else None,

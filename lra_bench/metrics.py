@@ -283,3 +283,18 @@ def constant_answer(
         sums[f"fp/{number}"] = total - right if same else 0
         sums[f"fn/{number}"] = 0 if same else counts.get(number, 0)
     return Evaluation(sums)
+
+
+def measured(
+    names: Iterable[str], *, test: Evaluation | None, validation: Evaluation | None
+) -> dict[str, dict[str, float | None]]:
+    """Return the values of metrics, and of the loss, by name and split.
+
+    Raises:
+        UserError: A metric is unknown, or its sums were not counted.
+    """
+    splits = {"test": test, "validation": validation}
+    return {
+        name: {split: None if of is None else of[name] for split, of in splits.items()}
+        for name in dict.fromkeys([*names, "loss"])
+    }

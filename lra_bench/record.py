@@ -6,11 +6,10 @@ added is kept, and written back.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -21,19 +20,15 @@ from lra_bench import identity, plain
 from lra_bench.errors import UserError
 from lra_bench.files import reason, remove_abandoned_drafts, write_atomically
 from lra_bench.identity import NAMES
-from lra_bench.metrics import Evaluation, metric
+from lra_bench.metrics import Evaluation, measured, metric
+from lra_bench.record_versions import SCHEMA_VERSION as SCHEMA_VERSION
+from lra_bench.record_versions import BadRecord as BadRecord
+from lra_bench.record_versions import is_newer, upgrade
 from lra_bench.types import DataInfo
 
-# Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
-# means something else is a new major one, and needs a function in `_UPGRADES`.
-SCHEMA_VERSION = "2.1"
 Status = Literal["completed", "failed", "diverged"]
 # No honest duration or rate is as large [seconds, 1/second].
 _LONGEST = 1e15
-
-
-class BadRecord(ValueError):
-    """A file is no run record that this program can read; the text says why, and follows "it"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,21 +192,6 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def measured(
-    names: Iterable[str], *, test: Evaluation | None, validation: Evaluation | None
-) -> dict[str, dict[str, float | None]]:
-    """Return the values of metrics, and of the loss, by name and split.
-
-    Raises:
-        UserError: A metric is unknown, or its sums were not counted.
-    """
-    splits = {"test": test, "validation": validation}
-    return {
-        name: {split: None if of is None else of[name] for split, of in splits.items()}
-        for name in dict.fromkeys([*names, "loss"])
-    }
-
-
 def record_path(results_dir: Path, setting: str, task: str, model: str, run_id: str) -> Path:
     """Return where the record of a run lies below a results folder.
 
@@ -282,7 +262,7 @@ def from_dict(content: Any) -> RunRecord:
         if missing := known - set(content):
             raise ValueError(f"missing fields {', '.join(sorted(missing))}")
         extra = {name: value for name, value in content.items() if name not in known}
-        if extra and not _is_newer(content["schema_version"]):
+        if extra and not is_newer(content["schema_version"]):
             raise ValueError(f"unknown fields {', '.join(sorted(extra))}")
         if content["status"] not in get_args(Status):
             raise BadRecord(f"has the unknown status {content['status']!r:.60}")
@@ -295,117 +275,6 @@ def from_dict(content: Any) -> RunRecord:
         raise
     except ValueError as error:
         raise BadRecord(f"is not a run record: {error}") from error
-
-
-def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a record in the layout of this version.
-
-    Args:
-        content: Of any version up to this one, or of a newer minor version.
-
-    Raises:
-        BadRecord: The version is unknown.
-        ValueError: The content is not what its version says.
-    """
-    content = dict(content)
-    while _major(content["schema_version"]) in _UPGRADES:
-        content = _UPGRADES[_major(content["schema_version"])](content)
-    if _major(content["schema_version"]) != _major(SCHEMA_VERSION):
-        raise BadRecord(
-            f"has schema_version {content['schema_version']!r:.60}, this program reads up to "
-            f"{SCHEMA_VERSION}; a newer one may read it"
-        )
-    for minor, name, value in _ADDED:
-        if _minor(content["schema_version"]) < minor:
-            content.setdefault(name, copy.copy(value))
-    if not _is_newer(content["schema_version"]):
-        content["schema_version"] = SCHEMA_VERSION
-    return content
-
-
-def _major(version: Any) -> int | None:
-    """Return the number before the point, or None; the first version was the plain number 1."""
-    if plain.fits(version, int) and version == 1:
-        return 1
-    parts = re.fullmatch(r"(\d{1,9})\.\d{1,9}", version) if isinstance(version, str) else None
-    return int(parts[1]) if parts else None
-
-
-def _is_newer(version: str) -> bool:
-    """Return whether a version has a higher minor number than this program's."""
-    return _minor(version) > _minor(SCHEMA_VERSION)
-
-
-def _minor(version: str) -> int:
-    return int(version.split(".")[1])
-
-
-def _from_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Upgrade version 1; its ``run_id`` hashed classes and the whole fingerprint, and is gone."""
-    kinds: dict[str, Any] = {"seed": int, "data_sha256": str, "data": Mapping[str, str]}
-    kinds |= {name: str for name in NAMES}
-    kinds |= {name: Mapping[str, Any] for name in ("changes", "config")}
-    if missing := {*kinds, "test", "validation"} - set(content):
-        raise ValueError(f"missing fields {', '.join(sorted(missing))}")
-    for name, hint in kinds.items():
-        if not plain.fits(content[name], hint):
-            raise ValueError(f"{name} must be {plain.in_words(hint)}, not {content[name]!r:.60}")
-    names = {group: _plain_name_1(content[group], group, content["changes"]) for group in NAMES}
-    request = identity.request_id(names, content["changes"], content["config"], content["seed"])
-    sums = {split: _sums_1(content[split]) for split in ("test", "validation")}
-    evaluations = {
-        split: None if of is None else Evaluation.from_dict(of) for split, of in sums.items()
-    }
-    told = {name: content["data"].get(name, "") for name in ("source", "warning", "note")}
-    details = {name: text for name, text in content["data"].items() if name not in told}
-    return {
-        **content,
-        **names,
-        **sums,
-        "schema_version": "2.0",
-        "request_id": request,
-        "run_id": identity.run_id(request, content["data_sha256"]),
-        "config_sha256": identity.config_sha256(content["config"]),
-        "data": {**told, "details": details},
-        "ranking_metric": "accuracy",
-        "metrics": measured(["accuracy"], **evaluations),
-        "parent": None,
-        "num_processes": 1,
-    }
-
-
-def _plain_name_1(name: str, group: str, changes: Mapping[str, Any]) -> str:
-    """Return a name without the bracket that version 1 put behind it for its changes."""
-    starts = []
-    for key in changes:
-        section = key.split(".")[0]
-        if group == (section if section in NAMES else "setting"):
-            starts.append(name.find(f"({key.removeprefix(f'{group}.').removeprefix('mixer.')}="))
-    return name[: min((start for start in starts if start > 0), default=None)]
-
-
-def _sums_1(sums: Any) -> dict[str, Any] | None:
-    """Return the sums of an evaluation of one class an example."""
-    if sums is None:
-        return None
-    if not isinstance(sums, Mapping) or set(sums) != {"num_examples", "num_correct", "loss_sum"}:
-        raise ValueError(f"{sums!r:.200} are not the sums of an evaluation")
-    number, right = sums["num_examples"], sums["num_correct"]
-    return {
-        "examples": number,
-        "targets": number,
-        "correct": right,
-        "exact": right,
-        "loss": sums["loss_sum"],
-    }
-
-
-# What turns a major version into the next one.
-_UPGRADES: dict[int | None, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
-
-
-# What minor versions of the present major one have added, with what older records are given.
-_ADDED: Sequence[tuple[int, str, Any]] = ((1, "sessions", []),)
 
 
 def _contradictions(record: RunRecord) -> Iterator[str]:
@@ -455,7 +324,7 @@ def _wrong_metrics(record: RunRecord) -> Iterator[str]:
             metric(name)
         except UserError:
             # A newer version may know metrics that this one cannot recompute.
-            if not _is_newer(record.schema_version):
+            if not is_newer(record.schema_version):
                 raise
             continue
         expected = measured([name], test=record.test, validation=record.validation)[name]

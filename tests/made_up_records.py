@@ -11,7 +11,7 @@ from lra_bench import record as records
 from lra_bench.leaderboard.board import Board
 from lra_bench.leaderboard.cells import Tables, tabulate
 from lra_bench.leaderboard.collect import runs_of
-from lra_bench.metrics import Evaluation
+from lra_bench.metrics import Evaluation, measured
 from lra_bench.record import RunRecord
 
 CONFIG: Mapping[str, Any] = {
@@ -72,7 +72,7 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
         "request_id": request,
         "run_id": identity.run_id(request, made["data_sha256"]),
         "config_sha256": identity.config_sha256(made["config"]),
-        "metrics": records.measured(
+        "metrics": measured(
             [made["ranking_metric"]], test=made["test"], validation=made["validation"]
         ),
     }

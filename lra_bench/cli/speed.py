@@ -26,8 +26,7 @@ _NOT_HERE = ("tracker", "checkpoint_seconds")
 _LONGEST_LENGTH, _LARGEST_BATCH = 1 << 20, 1 << 16
 _DESCRIPTION = """\
 Measure time, memory and energy of training and inference steps, each model in a process of its own
-that takes turns with one of the dense transformer; write a record a model and length, and tables
-and pictures of all records.
+that takes turns with one of the dense transformer; write records, tables and pictures.
 
   lra-bench speed
   lra-bench speed model=local,ernie_sparse length=1024,4096,16384 --limit 60
