@@ -80,7 +80,7 @@ def test_gradients_are_those_without_recomputing(
     assert torch.equal(*stood)
     assert found[0].keys() == found[1].keys() == dict(encoder.named_parameters()).keys()
     # The last digits of what was subtracted decide how a number is rounded to 8 bits.
-    limit = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 2e-2}[precision]
+    limit = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 5e-2}[precision]
     for name, wanted in found[1].items():
         error = (found[0][name] - wanted).abs().max()
         assert error <= limit * wanted.abs().max().clamp(min=1.0), name
