@@ -24,6 +24,9 @@ bench: install  ## train three models on ListOps and print the comparison table 
 diagnostics: install  ## repeat the runs of docs/diagnostics.md that are not there, and draw its figures
 	$(INSTALL) -e ".[figures]"
 	$(BIN)/lra-bench run -m task=needle 'model=glob(*)' results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=needle train.num_steps=3000 train.eval_every=500 \
+		model=ernie_sparse,fnet,linformer,s4d,skyformer,synthesizer,mega \
+		results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=none \
 		results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=global_tokens \
@@ -31,6 +34,8 @@ diagnostics: install  ## repeat the runs of docs/diagnostics.md that are not the
 	$(BIN)/lra-bench run -m task=recall model=transformer results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=recall model=ernie_sparse model.context=representatives,none \
 		results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=recall model=ernie_sparse train.num_steps=3000 \
+		train.eval_every=500 results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=recall model=ernie_sparse model.context=global_tokens \
 		model.num_representatives=1,4,16 results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=recall task.num_pairs=4 task.num_keys=4 model=ernie_sparse \

@@ -158,7 +158,7 @@ def _name(record: RunRecord) -> str:
     budget = [
         f"{key.split('.')[-1]}={value}"
         for key, value in sorted(record.changes.items())
-        if key.split(".")[0] in ("train", "trunk", "head")
+        if key.split(".")[0] in ("train", "trunk", "head") and key != "train.eval_every"
     ]
     return " ".join([label, *budget])
 
