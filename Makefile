@@ -27,6 +27,8 @@ diagnostics: install  ## repeat the runs of docs/diagnostics.md that are not the
 	$(BIN)/lra-bench run -m task=needle train.num_steps=3000 train.eval_every=500 \
 		model=ernie_sparse,fnet,linformer,s4d,skyformer,synthesizer,mega \
 		results_dir=$(DIAGNOSTICS)
+	$(BIN)/lra-bench run -m task=needle train.num_steps=3000 train.eval_every=500 \
+		model=ernie_sparse model.context=global_tokens results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=none \
 		results_dir=$(DIAGNOSTICS)
 	$(BIN)/lra-bench run -m task=needle model=ernie_sparse model.context=global_tokens \

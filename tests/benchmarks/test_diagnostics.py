@@ -50,7 +50,7 @@ def test_the_same_records_give_the_same_bytes(
     assert drawn[0] == drawn[1]
     text = capsys.readouterr().out
     # The spread where there are two seeds, and what was changed about a model.
-    assert re.search(r"\| local eval_every=1 num_steps=1 \| 2 \| \d+ \(\d+-\d+\) \|", text)
+    assert re.search(r"\| local num_steps=1 \| 2 \| \d+ \(\d+-\d+\) \|", text)
     assert "| ernie_sparse(context=none)" in text
     assert "| model | seeds | 6 | 12 | 24 | 48 |" in text
     assert b"ernie_sparse(context=none)" in drawn[0][0]
