@@ -138,6 +138,8 @@ class Process:
             NoResult: It has ended, or sends nothing in time.
         """
         began = time.monotonic()
+        # Also where answers come so fast that nobody waits.
+        self.check()
         try:
             while not self.connection.poll(_PAUSE_SECONDS):
                 self.check()
