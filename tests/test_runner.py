@@ -175,7 +175,11 @@ def start(tmp_path: Path, conf: Path, *words: str) -> subprocess.Popen[str]:
 
 
 # The same number of threads everywhere: another one rounds in another way.
-LONG = ("train.num_steps=80", "train.eval_every=40", "checkpoint_seconds=0", "num_threads=1")
+# Saved at every step, which makes it long enough to be looked at.
+LONG = (
+    *("train.num_steps=200", "train.eval_every=100", "num_threads=1"),
+    *("checkpoint_seconds=0", "checkpoint_share=0.9"),
+)
 
 
 def wait_for_training(tmp_path: Path) -> LiveStatus:
