@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lra_bench import files
+from lra_bench.errors import UserError
+
 # Whoever asks whether a lock is held disturbs it for as long at most [seconds].
 _BLINK_SECONDS = 0.05
 _BLINKS = 3
+# Time between two looks at a lock that another process holds [seconds].
+_PAUSE_SECONDS = 0.5
 
 
 def take(path: Path) -> FileLock | None:
@@ -31,6 +38,51 @@ def take(path: Path) -> FileLock | None:
         else:
             return lock
     return None
+
+
+@contextmanager
+def held(
+    path: Path,
+    *,
+    wait: bool,
+    owner: Callable[[], str],
+    refusal: Callable[[str], UserError],
+    risk: str,
+    say: Callable[[str], None],
+    check: Callable[[], None],
+) -> Iterator[bool]:
+    """Hold a lock, whoever has to be waited for; gives False where the folder has no locks.
+
+    Args:
+        path: The file that is locked; its folder must be there.
+        wait: Wait for an owner to end; False to refuse at once.
+        owner: Tells in words who holds it.
+        refusal: Makes the error of these words.
+        risk: What may happen where there are no locks.
+        say: Is told whom is waited for, or that there are no locks.
+        check: Called while waiting; may raise, to stop it.
+
+    Raises:
+        UserError: The refusal: somebody else holds it, and ``wait`` is False.
+    """
+    said = False
+    lock = None
+    try:
+        while (lock := take(path)) is None:
+            if not wait:
+                raise refusal(owner())
+            if not said:
+                say(f"{owner()}; waiting for it (wait=false stops instead)")
+                said = True
+            check()
+            time.sleep(_PAUSE_SECONDS)
+    except OSError as error:
+        say(f"warning: {path} cannot be locked ({files.reason(error)}): {risk}")
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def is_held(path: Path) -> bool | None:

@@ -27,8 +27,6 @@ from lra_bench.record import BadRecord, RunRecord
 from lra_bench.tracking import Tracker
 from lra_bench.types import Progress
 
-# Time between two looks at a lock that another process holds [seconds].
-_PAUSE_SECONDS = 0.5
 # Time between two writings of the live status, at least [seconds].
 WRITE_SECONDS = 1.0
 
@@ -125,29 +123,18 @@ class RunFolder:
             UnderWay: Another process is at it, and ``wait`` is False.
         """
         self.lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = None
-        said = False
-        try:
-            while (lock := locks.take(self.lock_path)) is None:
-                if not wait:
-                    raise UnderWay(
-                        f"{self.owner()}; give wait=true to wait for it, or ask again later"
-                    )
-                if not said:
-                    say(f"{self.owner()}; waiting for it (wait=false stops instead)")
-                    said = True
-                check()
-                time.sleep(_PAUSE_SECONDS)
-        except OSError as error:
-            say(
-                f"warning: {self.lock_path} cannot be locked ({files.reason(error)}): two "
-                f"identical runs at once would both do the work"
-            )
-        try:
+        with locks.held(
+            self.lock_path,
+            wait=wait,
+            owner=self.owner,
+            refusal=lambda who: UnderWay(
+                f"{who}; give wait=true to wait for it, or ask again later"
+            ),
+            risk="two identical runs at once would both do the work",
+            say=say,
+            check=check,
+        ):
             yield
-        finally:
-            if lock is not None:
-                lock.release()
 
     def owner(self) -> str:
         """Return in words who is at this run."""

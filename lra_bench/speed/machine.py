@@ -14,13 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lra_bench import files
+from lra_bench import files, locks
 from lra_bench.errors import UserError
 
-# Time between two looks at a lock that another process holds [seconds].
-_PAUSE_SECONDS = 0.5
 # What a measurement may need of the memory that is free.
 _SHARE_OF_FREE_MEMORY = 0.9
 
@@ -185,34 +181,26 @@ def turn(
     Raises:
         UserError: Somebody else measures, and ``wait`` is False.
     """
-    lock, said, told = FileLock(path), False, path.with_suffix(".json")
-    while True:
+    told = path.with_suffix(".json")
+    with locks.held(
+        path,
+        wait=wait,
+        owner=lambda: _owner(told),
+        refusal=lambda who: UserError(f"{who}; give wait=true to wait for it"),
+        risk="nothing else may measure meanwhile",
+        say=say,
+        check=check,
+    ) as is_locked:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "command": command}
+        with suppress(OSError):
+            files.write_atomically(told, json.dumps(me))
         try:
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
-            if not wait:
-                raise UserError(f"{_owner(told)}; give wait=true to wait for it") from None
-            if not said:
-                say(f"{_owner(told)}; waiting for it (wait=false stops instead)")
-                said = True
-            check()
-            time.sleep(_PAUSE_SECONDS)
-        except OSError as error:
-            reason = files.reason(error)
-            say(f"warning: {path} cannot be locked ({reason}): nothing else may measure meanwhile")
-            break
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "command": command}
-    with suppress(OSError):
-        files.write_atomically(told, json.dumps(me))
-    try:
-        yield
-    finally:
-        if lock.is_locked:
-            with suppress(OSError):
-                told.unlink(missing_ok=True)
-            lock.release()
+            yield
+        finally:
+            if is_locked:
+                with suppress(OSError):
+                    told.unlink(missing_ok=True)
 
 
 def _owner(told: Path) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
@@ -227,10 +228,10 @@ class Stepper:
         with torch.no_grad(), self._autocast():
             self.model(self.batch)
 
-    def _autocast(self) -> torch.autocast:
-        import torch
+    def _autocast(self) -> AbstractContextManager[Any]:
+        from lra_bench.models.precision import autocast
 
-        return torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16")
+        return autocast(self.device, self.precision)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
