@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 # No honest whole number is larger, and no honest file is nested deeper.
 _LARGEST = 2**64
@@ -139,3 +139,35 @@ def in_words(hint: Any) -> str:
         return f"a list (each item {in_words(args[0])})"
     words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     return "null" if hint is NoneType else words.get(hint, hint.__name__)
+
+
+def check_fields(holder: object) -> None:
+    """Refuse a dataclass with a field of the wrong type, or with a negative number.
+
+    Raises:
+        ValueError: There is one; the text names it.
+    """
+    layout: Any = type(holder)
+    for name, (hint, scalars) in _hints(layout).items():
+        value = getattr(holder, name)
+        # Most fields are one text or one number: a look at the type is enough.
+        if type(value) not in scalars and not fits(value, hint):
+            raise ValueError(f"{name} must be {in_words(hint)}, not {value!r:.60}")
+        if isinstance(value, (int, float)) and value < 0:
+            raise ValueError(f"{name} is {value}, which is negative")
+
+
+@cache
+def _hints(layout: Any) -> Mapping[str, tuple[Any, frozenset[type]]]:
+    """Return the type of each field, and which plain types it may be; not numbers with a point.
+
+    Working them out takes as long as reading ten records.
+    """
+    plain_types: frozenset[type] = frozenset({str, int, bool, NoneType})
+    return {
+        name: (
+            hint,
+            plain_types.intersection(get_args(hint) if isinstance(hint, UnionType) else [hint]),
+        )
+        for name, hint in get_type_hints(layout).items()
+    }

@@ -11,10 +11,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from lra_bench import identity, plain
 from lra_bench.errors import UserError
@@ -134,13 +132,7 @@ class RunRecord:
         Raises:
             ValueError: A field is of the wrong type, or two do not go together.
         """
-        for name, (hint, scalars) in _hints().items():
-            value = getattr(self, name)
-            # Most fields are one text or one number: a look at the type is enough.
-            if type(value) not in scalars and not plain.fits(value, hint):
-                raise ValueError(f"{name} must be {plain.in_words(hint)}, not {value!r:.60}")
-            if isinstance(value, (int, float)) and value < 0:
-                raise ValueError(f"{name} is {value}, which is negative")
+        plain.check_fields(self)
         for complaint in _contradictions(self):
             raise ValueError(complaint)
 
@@ -153,23 +145,6 @@ class RunRecord:
     def labels(self) -> dict[str, str]:
         """The names with what was changed about them, the same in whatever order it was."""
         return identity.labels(self.names, self.changes)
-
-
-@cache
-def _hints() -> Mapping[str, tuple[Any, frozenset[type]]]:
-    """Return the type of each field, and which plain types it may be; not numbers with a point.
-
-    Working them out takes as long as reading ten records.
-    """
-    plain_types: frozenset[type] = frozenset({str, int, bool, NoneType})
-    return {
-        name: (hint, plain_types.intersection(get_args(hint) if _is_union(hint) else [hint]))
-        for name, hint in get_type_hints(RunRecord).items()
-    }
-
-
-def _is_union(hint: Any) -> bool:
-    return isinstance(hint, UnionType)
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from lra_bench import identity, plain
 from lra_bench.errors import UserError
@@ -60,7 +60,7 @@ class Timing:
         Raises:
             ValueError: A field is of the wrong type, or two do not go together.
         """
-        _check_types(self, Timing)
+        plain.check_fields(self)
         rounds = len(self.seconds_per_step)
         if not rounds or self.steps_per_round < 1:
             raise ValueError("a timing needs at least one round of one step")
@@ -154,7 +154,7 @@ class SpeedRecord:
         Raises:
             ValueError: A field is of the wrong type, or two do not go together.
         """
-        _check_types(self, SpeedRecord)
+        plain.check_fields(self)
         for complaint in _contradictions(self):
             raise ValueError(complaint)
 
@@ -180,15 +180,6 @@ class SpeedRecord:
     def baseline_timing(self, mode: Mode) -> Timing | None:
         """Return the rounds of the baseline that were taken in turn with them."""
         return self.baseline_train if mode == "train" else self.baseline_inference
-
-
-def _check_types(record: Any, layout: type) -> None:
-    for name, hint in get_type_hints(layout).items():
-        value = getattr(record, name)
-        if not plain.fits(value, hint):
-            raise ValueError(f"{name} must be {plain.in_words(hint)}, not {value!r:.60}")
-        if isinstance(value, (int, float)) and value < 0:
-            raise ValueError(f"{name} is {value}, which is negative")
 
 
 def _contradictions(record: SpeedRecord) -> Iterator[str]:
