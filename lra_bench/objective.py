@@ -32,7 +32,7 @@ class Loss:
 
 
 class Objective(ABC):
-    """Contract of an objective. Evaluation never uses it; see `lra_bench.heads.count`."""
+    """Contract of an objective. Evaluation never uses it; see `lra_bench.counting`."""
 
     # What a step costs, in passes through the encoder; the record and the tables state it.
     passes_per_step: ClassVar[int] = 1

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from lra_bench.checkpoint import Checkpoint, State
+from lra_bench.counting import count
 from lra_bench.data import Loader
-from lra_bench.heads import TaskModel, count
+from lra_bench.heads import TaskModel
 from lra_bench.interrupt import Interrupt, Interrupted
 from lra_bench.metrics import Evaluation, metrics_of
 from lra_bench.models.precision import autocast

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lra_bench.counting import count
 from lra_bench.data import (
     POOL_BATCHES,
     Loader,
@@ -20,7 +21,6 @@ from lra_bench.data import (
     majority_baseline,
 )
 from lra_bench.errors import UserError
-from lra_bench.heads import count
 from lra_bench.metrics import metrics_of
 from lra_bench.types import IGNORED, Batch, Example, TaskSpec, lengths_of
 

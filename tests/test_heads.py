@@ -12,9 +12,10 @@ from models.made_up import LENGTHS, MAX_LENGTH, TRUNK, batch_of, head_of, model_
 from oracles import counting
 from torch import Tensor, nn
 
+from lra_bench.counting import best_spans, count, token_f1
 from lra_bench.data import collate
 from lra_bench.errors import UserError
-from lra_bench.heads import best_spans, count, encoder_spec, make_model, token_f1
+from lra_bench.heads import encoder_spec, make_model
 from lra_bench.metrics import Evaluation, metric, metrics_of
 from lra_bench.models.encoder import SequenceEncoder
 from lra_bench.objective import CrossEntropy
