@@ -1,6 +1,6 @@
 """What a batch adds to the sums of an evaluation.
 
-Shapes: B batch, L length, C choices.
+Shapes: B batch, L length, C choices, N asked positions of all examples.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from torch import Tensor
 
 from lra_bench.metrics import Metric
 from lra_bench.types import IGNORED, Batch, Target
+
+
+def targets_of(batch: Batch, target: Target) -> Tensor:
+    """Return the answers that belong to logits, shaped as these without their last dimension."""
+    return batch.targets.flatten()[batch.places_N] if target == "tokens" else batch.targets
 
 
 def count(
@@ -38,17 +43,15 @@ def count(
     Returns:
         Whole numbers as int64, the loss and the sum of F1 as float64.
     """
-    targets = batch.targets
+    targets = targets_of(batch, target)
     answers = best_spans(logits) if target == "span" else logits.argmax(dim=-1)
     is_asked = targets != IGNORED
     is_right = (answers == targets) & is_asked
-    # A span that cannot be answered, since the input was cut before it, is not right.
-    is_exact = is_right if target == "span" else is_right == is_asked
     sums = {
         "examples": targets.new_full((), batch.size),
         "targets": is_asked.sum(),
         "correct": is_right.sum(),
-        "exact": (is_exact if targets.ndim == 1 else is_exact.all(dim=1)).sum(),
+        "exact": _num_exact(is_right, batch, target),
         "loss": F.cross_entropy(
             logits.double().flatten(0, -2),
             targets.flatten(),
@@ -62,10 +65,22 @@ def count(
         sums["token_f1"] = token_f1(batch.tokens_BIL[:, 0], answers, targets).sum()
     for kind in (metric.question for metric in metrics if metric.question is not None):
         assert questions is not None, f"{kind} is a question of no task"
-        is_here = is_asked & (batch.tokens_BIL[:, 0] == questions[kind])
+        is_here = batch.tokens_BIL[:, 0].flatten()[batch.places_N] == questions[kind]
         sums[f"targets/{kind}"] = is_here.sum()
         sums[f"correct/{kind}"] = (is_right & is_here).sum()
     return sums
+
+
+def _num_exact(is_right: Tensor, batch: Batch, target: Target) -> Tensor:
+    """Return how many examples have nothing wrong."""
+    if target == "class":
+        return is_right.sum()
+    if target == "span":
+        # One that cannot be answered, since the input was cut before it, is not right.
+        return is_right.all(dim=1).sum()
+    rows_N = batch.places_N // batch.targets.shape[1]
+    wrong_B = torch.zeros(batch.size, dtype=torch.int64, device=is_right.device)
+    return (wrong_B.index_add_(0, rows_N, (~is_right).long()) == 0).sum()
 
 
 def _class_sums(

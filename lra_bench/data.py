@@ -21,7 +21,16 @@ from torch import Tensor
 
 from lra_bench.errors import UserError
 from lra_bench.metrics import constant_answer, metrics_of
-from lra_bench.types import IGNORED, Batch, Example, Examples, Target, TaskSpec, lengths_of
+from lra_bench.types import (
+    IGNORED,
+    Batch,
+    DrawnAnew,
+    Example,
+    Examples,
+    Target,
+    TaskSpec,
+    lengths_of,
+)
 
 # Examples of similar length are gathered within this many batches: enough to save most of the
 # padding, few enough that a batch still mixes the whole data set.
@@ -67,21 +76,25 @@ def collate(
     mask_BIL = None
     if sizes_BI.min() < longest:
         mask_BIL = torch.from_numpy(np.arange(longest) < sizes_BI[..., None])
-    targets = _targets_of(examples, target, longest)
-    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(sizes_BI.sum()))
+    targets, asked_N = _targets_of(examples, target, longest)
+    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(sizes_BI.sum()), asked_N)
 
 
-def _targets_of(examples: Sequence[Example], target: Target, length: int) -> Tensor:
+def _targets_of(
+    examples: Sequence[Example], target: Target, length: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the targets of a batch, and where classes of positions are asked."""
     if target != "tokens":
         answers = np.array([example.target for example in examples])
         if answers.dtype.kind not in "uib":
             raise UserError(f"answers must be whole numbers, not {answers.dtype}")
-        return torch.tensor(answers, dtype=torch.int64)
+        return torch.tensor(answers, dtype=torch.int64), None
     targets_BL = np.full((len(examples), length), IGNORED, np.int64)
     for cells, example in zip(targets_BL, examples, strict=True):
         classes = np.asarray(example.target)
         cells[: len(classes)] = classes
-    return torch.from_numpy(targets_BL)
+    asked_N = np.flatnonzero(targets_BL != IGNORED)
+    return torch.from_numpy(targets_BL), torch.from_numpy(asked_N)
 
 
 def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> float | None:
@@ -284,15 +297,27 @@ class Loader:
     def training(self, *, seed: int, start: int, stop: int) -> Generator[Batch, None, None]:
         """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left."""
         plan = TrainingPlan(self.lengths, self.batch_size, seed, self.bucketing)
-        yield from made_ahead(map(self._load, plan.batches(start, stop)), self.ahead)
+        # Whatever makes the examples of an update is known from the update alone.
+        drawn = (
+            self._load(self._drawn(indices, seed=seed, step=step))
+            for step, indices in enumerate(plan.batches(start, stop), start)
+        )
+        yield from made_ahead(drawn, self.ahead)
 
     def evaluation(self) -> Generator[Batch, None, None]:
         """Yield batches that hold every example exactly once; close it if it is left."""
         plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
-        yield from made_ahead(map(self._load, plan), self.ahead)
+        as_they_are = ([self.examples[index] for index in indices.tolist()] for indices in plan)
+        yield from made_ahead(map(self._load, as_they_are), self.ahead)
 
-    def _load(self, indices: NDArray[np.int64]) -> Batch:
-        examples = [self.examples[index] for index in indices.tolist()]
+    def _drawn(self, indices: NDArray[np.int64], *, seed: int, step: int) -> list[Example]:
+        """Return the examples of an update, each drawn anew where they are of that kind."""
+        examples = self.examples
+        if isinstance(examples, DrawnAnew):
+            return [examples.draw(index, seed=seed, step=step) for index in indices.tolist()]
+        return [examples[index] for index in indices.tolist()]
+
+    def _load(self, examples: Sequence[Example]) -> Batch:
         if self.spec.target != "class":
             for example in examples:
                 _check_positions(example, self.spec)

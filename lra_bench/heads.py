@@ -1,6 +1,7 @@
 """From states to answers: pooling, the class token, and a head for each kind of target.
 
-Shapes: B batch, I inputs an example, L length, D width, C choices, T sequences (B * I).
+Shapes: B batch, I inputs an example, L length, D width, C choices, T sequences (B * I), N asked
+positions of all examples.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,23 +20,25 @@ from lra_bench.errors import UserError
 from lra_bench.models.attention import HIDDEN
 from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
 from lra_bench.schema import Activation, HeadConfig, Interaction, Pooling, TrunkConfig
-from lra_bench.types import Batch, TaskSpec
+from lra_bench.types import Batch, Target, TaskSpec
 
 
 class Head(nn.Module, ABC):
     """Contract of a head: states of the task's own tokens in, logits out."""
 
+    target: ClassVar[Target]
+
     @abstractmethod
-    def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
         """Answer.
 
         Args:
             states_BILD: One state a token.
-            mask_BIL: True at real tokens; None if all are real.
             first_BID: The state of the class token where there is one, else that of the first.
+            batch: What is asked, and where; its targets are not to be looked at.
 
         Returns:
-            Logits, whose last dimension is the choice and whose others are those of the targets.
+            Logits, whose last dimension is the choice; see `TaskModel.forward` for the others.
         """
 
     if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class ClassHead(Head):
     The pair features ``nli`` are in its paper, ``concatenate`` in its code.
     """
 
+    target = "class"
+
     def __init__(
         self,
         width: int,
@@ -79,9 +84,9 @@ class ClassHead(Head):
             features *= 2
         self.layers = _perceptron(features, *hidden_widths, num_classes, activation=activation)
 
-    def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
         """See `Head.forward`; logits_BC."""
-        pooled_BID = self._pool(states_BILD, mask_BIL, first_BID)
+        pooled_BID = self._pool(states_BILD, batch.mask_BIL, first_BID)
         features = pooled_BID.flatten(1)
         if pooled_BID.shape[1] == 2 and self.interaction == "nli":
             first, second = pooled_BID.unbind(1)
@@ -117,26 +122,28 @@ class SpanHead(Head):
     layer is that of `ClassHead`.
     """
 
+    target = "span"
+
     def __init__(
         self, width: int, *, hidden_widths: Sequence[int], activation: Activation = "relu"
     ) -> None:
         super().__init__()
         self.layers = _perceptron(width, *hidden_widths, 2, activation=activation)
 
-    def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
         """See `Head.forward`; logits (B, 2, L), which choose no padding."""
         del first_BID
         scores_B2L: Tensor = self.layers(states_BILD[:, 0]).transpose(1, 2)
-        if mask_BIL is None:
+        if batch.mask_BIL is None:
             return scores_B2L
-        return scores_B2L.float().masked_fill(~mask_BIL, HIDDEN)
+        return scores_B2L.float().masked_fill(~batch.mask_BIL, HIDDEN)
 
     if TYPE_CHECKING:
         __call__ = forward
 
 
 class TokensHead(Head):
-    """A class a position: a hidden layer over each state.
+    """A class a position: a hidden layer over each state of those where one is asked.
 
     Args:
         width: Width of the states (D).
@@ -144,6 +151,8 @@ class TokensHead(Head):
         hidden_widths: Widths of the hidden layers.
         activation: What stands between layers.
     """
+
+    target = "tokens"
 
     def __init__(
         self,
@@ -156,11 +165,11 @@ class TokensHead(Head):
         super().__init__()
         self.layers = _perceptron(width, *hidden_widths, num_classes, activation=activation)
 
-    def forward(self, states_BILD: Tensor, mask_BIL: Tensor | None, first_BID: Tensor) -> Tensor:
-        """See `Head.forward`; logits_BLC, without a meaning where padded."""
-        del mask_BIL, first_BID
-        logits_BLC: Tensor = self.layers(states_BILD[:, 0])
-        return logits_BLC
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
+        """See `Head.forward`; logits_NC, of the positions where something is asked."""
+        del first_BID
+        logits_NC: Tensor = self.layers(states_BILD[:, 0].flatten(0, 1)[batch.places_N])
+        return logits_NC
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -190,8 +199,9 @@ class TaskModel(nn.Module):
             topology: One of the encoder's, None for its own.
 
         Returns:
-            Logits in float32. The last dimension is the choice, the others are those of the
-            targets: (B, C) for a class, (B, 2, L) for a span, (B, L, C) for tokens.
+            Logits in float32: (B, C) for a class, (B, 2, L) for a span, and (N, C) for tokens, a
+            row for each of ``batch.places_N``. The answers that belong to them:
+            `lra_bench.counting.targets_of`.
 
         Raises:
             UserError: The encoder does not return one state a position.
@@ -213,7 +223,7 @@ class TaskModel(nn.Module):
         first_BID = states_BILD[:, :, 0]
         if self.cls_id is not None:
             states_BILD = states_BILD[:, :, 1:]
-        return self.head(states_BILD, batch.mask_BIL, first_BID).float()
+        return self.head(states_BILD, first_BID, batch).float()
 
     if TYPE_CHECKING:
         __call__ = forward

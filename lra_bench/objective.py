@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from lra_bench.counting import targets_of
 from lra_bench.heads import TaskModel
 from lra_bench.types import IGNORED, Batch
 
@@ -58,7 +59,7 @@ class CrossEntropy(Objective):
     def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
         logits = model(batch).flatten(0, -2)
-        loss = _mean(F.cross_entropy, logits, batch.targets)
+        loss = _mean(F.cross_entropy, logits, targets_of(batch, model.head.target))
         return Loss(loss, {"cross_entropy": loss.detach()})
 
 
@@ -102,17 +103,17 @@ class SelfAttentionRegularization(Objective):
 
     def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
-        targets = batch.targets
+        targets = targets_of(batch, model.head.target)
         first = F.log_softmax(model(batch), dim=-1).flatten(0, -2)
         second = F.log_softmax(model(batch, topology=self.topology), dim=-1).flatten(0, -2)
         cross_entropy = (_mean(F.nll_loss, first, targets) + _mean(F.nll_loss, second, targets)) / 2
         # The sum of both directions is the sum of (p1 - p2) * (log p1 - log p2).
         both_ways = ((first.exp() - second.exp()) * (first - second)).sum(-1)
-        if targets.ndim > 1:
+        if model.head.target == "class":
+            divergence = both_ways.mean() / 2
+        else:
             is_asked = targets.flatten() != IGNORED
             divergence = (both_ways * is_asked).sum() / is_asked.sum().clamp(min=1) / 2
-        else:
-            divergence = both_ways.mean() / 2
         return Loss(
             cross_entropy + self.alpha * divergence,
             {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
@@ -125,10 +126,10 @@ def _mean(loss: Callable[..., Tensor], scores: Tensor, targets: Tensor) -> Tenso
     Args:
         loss: Of PyTorch, with a target that it leaves out.
         scores: One row an answer, (..., C) with the other dimensions flattened.
-        targets: As in a batch.
+        targets: The answers, with those dimensions.
     """
-    if targets.ndim == 1:
+    if targets.ndim == 1 and len(targets):
+        # Nothing is left out, and the plain mean is what other versions gave, to the last bit.
         return loss(scores, targets)
-    num_asked = (targets != IGNORED).sum().clamp(min=1)
     total = loss(scores, targets.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / num_asked
+    return total / (targets != IGNORED).sum().clamp(min=1)

@@ -143,6 +143,18 @@ class Examples(Protocol):
 
 
 @runtime_checkable
+class DrawnAnew(Protocol):
+    """Examples of which something is drawn anew each time in training, such as what is hidden.
+
+    ``examples[index]`` is the example as it is evaluated, and as long as every one that is drawn.
+    """
+
+    def draw(self, index: int, *, seed: int, step: int) -> Example:
+        """Return an example as it is in an update; a function of the arguments alone."""
+        ...
+
+
+@runtime_checkable
 class LengthsKnown(Protocol):
     """Examples that know their lengths without being read; others are read once to measure them."""
 
@@ -295,19 +307,33 @@ class Batch:
         targets: int64; classes, shape (B,); first and last positions of spans, shape (B, 2); or
             classes of positions, shape (B, L), `IGNORED` where padded or not asked.
         num_tokens: Real tokens, known without asking the device.
+        asked_N: Of classes of positions, where they are asked: row * L + position, rising. Known
+            to whoever pads; left out, it is looked up in ``targets`` (which waits for the device).
     """
 
     tokens_BIL: Tensor
     mask_BIL: Tensor | None
     targets: Tensor
     num_tokens: int
+    asked_N: Tensor | None = None
 
     @property
     def size(self) -> int:
         """Number of examples."""
         return len(self.targets)
 
+    @property
+    def places_N(self) -> Tensor:
+        """Where classes of positions are asked: row * L + position, rising."""
+        if self.asked_N is not None:
+            return self.asked_N
+        return (self.targets.flatten() != IGNORED).nonzero()[:, 0]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with each of its tensors changed."""
-        mask_BIL = None if self.mask_BIL is None else change(self.mask_BIL)
-        return Batch(change(self.tokens_BIL), mask_BIL, change(self.targets), self.num_tokens)
+        mask_BIL, asked_N = (
+            None if one is None else change(one) for one in (self.mask_BIL, self.asked_N)
+        )
+        return Batch(
+            change(self.tokens_BIL), mask_BIL, change(self.targets), self.num_tokens, asked_N
+        )

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from models.made_up import LENGTHS, MAX_LENGTH, TRUNK, batch_of, head_of, model_of, spec_of
+from models.made_up import (
+    LENGTHS,
+    MAX_LENGTH,
+    TRUNK,
+    at_places,
+    batch_of,
+    head_of,
+    model_of,
+    spec_of,
+)
 from oracles import counting
 from torch import Tensor, nn
 
-from lra_bench.counting import best_spans, count, token_f1
+from lra_bench.counting import best_spans, count, targets_of, token_f1
 from lra_bench.data import collate
 from lra_bench.errors import UserError
 from lra_bench.heads import encoder_spec, make_model
@@ -50,11 +60,14 @@ def test_positions_are_those_of_the_task(target: Target, pooling: str) -> None:
     """Padding changes no answer, and a class token moves none."""
     model = model_of(spec_of(target), head_of(pooling))
     batch = batch_of(target)
-    logits = model(batch)
+    # Every position is asked for, padding too.
+    batch = replace(batch, asked_N=torch.arange(batch.targets.numel()))
+    logits = at_places(model(batch), batch, target)
     places_first = logits if target == "tokens" else logits.transpose(1, 2)
     assert places_first.shape[:2] == batch.tokens_BIL[:, 0].shape
     for row, length in enumerate(LENGTHS):
-        alone = model(one_of(batch, row, length))
+        one = replace(one_of(batch, row, length), asked_N=torch.arange(length))
+        alone = at_places(model(one), one, target)
         alone = alone if target == "tokens" else alone.transpose(1, 2)
         torch.testing.assert_close(places_first[row, :length], alone[0], atol=1e-5, rtol=1e-5)
         if target == "span":
@@ -90,8 +103,8 @@ def test_the_class_token_starts_at_zero(target: Target) -> None:
     assert len(embedding.positions) == MAX_LENGTH + 1
     longest = torch.ones(1, 1, MAX_LENGTH, dtype=torch.int64)
     targets = {"class": (1,), "span": (1, 2), "tokens": (1, MAX_LENGTH)}[target]
-    answer = model(Batch(longest, None, torch.zeros(targets, dtype=torch.int64), MAX_LENGTH))
-    assert answer.shape[:-1] == targets
+    batch = Batch(longest, None, torch.zeros(targets, dtype=torch.int64), MAX_LENGTH)
+    assert model(batch).shape[:-1] == targets_of(batch, target).shape
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -135,6 +148,11 @@ def assert_same_sums(found: dict[str, Tensor], expected: dict[str, float]) -> No
         assert found[name].item() == pytest.approx(value, rel=1e-9), name
 
 
+def shape_of(batch: Batch, target: Target) -> tuple[int, ...]:
+    """Return the shape of logits for three choices, or of the scores of a span's ends."""
+    return {"class": (3, 3), "span": (3, 2, 22), "tokens": (len(batch.places_N), 3)}[target]
+
+
 PER_CLASS = (metric("f1_macro"),)
 BAGS = (metric("exact_match"), metric("token_f1"))
 
@@ -144,30 +162,30 @@ BAGS = (metric("exact_match"), metric("token_f1"))
 def test_counting_is_a_loop_over_answers(target: Target, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     batch = batch_of(target)
-    shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
-    logits = 3 * torch.randn(shape, dtype=torch.float64, generator=generator)
+    logits = 3 * torch.randn(shape_of(batch, target), dtype=torch.float64, generator=generator)
     if seed % 2 and target != "span":
         # Mostly right, so that some examples are right in everything.
-        asked = torch.where(batch.targets == IGNORED, 0, batch.targets)
-        logits += 9 * nn.functional.one_hot(asked, 3)
+        logits += 9 * nn.functional.one_hot(targets_of(batch, target), 3)
     metrics = BAGS if target == "span" else PER_CLASS
-    expected = counting.count(logits, batch, target=target, per_class=target != "span")
+    spread = at_places(logits, batch, target)
+    expected = counting.count(spread, batch, target=target, per_class=target != "span")
     assert_same_sums(count(logits, batch, metrics, target=target), expected)
 
 
 def test_sums_that_no_metric_needs_are_not_counted() -> None:
     for target in TARGETS:
-        shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
-        sums = count(torch.zeros(shape), batch_of(target), (metric("accuracy"),), target=target)
+        batch = batch_of(target)
+        logits = torch.zeros(shape_of(batch, target))
+        sums = count(logits, batch, (metric("accuracy"),), target=target)
         assert sums.keys() == {"examples", "targets", "correct", "exact", "loss"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_counting_never_waits_for_the_device(target: Target) -> None:
     """Tensors without content: whoever wants to know a value fails."""
-    batch = batch_of(target).map(lambda x: x.to("meta"))
-    shape = {"class": (3, 3), "span": (3, 2, 22), "tokens": (3, 22, 3)}[target]
-    logits = torch.zeros(shape, device="meta")
+    batch = batch_of(target)
+    logits = torch.zeros(shape_of(batch, target), device="meta")
+    batch = replace(batch, asked_N=batch.places_N).map(lambda x: x.to("meta"))
     metrics = BAGS if target == "span" else PER_CLASS
     sums = count(logits, batch, metrics, target=target)
     assert all(value.is_meta for value in sums.values())
@@ -178,7 +196,7 @@ def test_an_example_that_asks_nothing_has_nothing_wrong() -> None:
     nothing = Batch(
         batch.tokens_BIL, batch.mask_BIL, torch.full_like(batch.targets, IGNORED), batch.num_tokens
     )
-    sums = count(torch.zeros(3, 22, 3), nothing, PER_CLASS, target="tokens")
+    sums = count(torch.zeros(0, 3), nothing, PER_CLASS, target="tokens")
     expected = {"examples": 3, "targets": 0, "correct": 0, "exact": 3, "loss": 0}
     assert {name: sums[name].item() for name in expected} == expected
     assert not any(sums[name].item() for name in sums if "/" in name)
@@ -247,9 +265,10 @@ def test_each_kind_is_learned_and_counted(target: Target, pooling: str) -> None:
     with torch.no_grad():
         parts = []
         for batch in (collate(tests[:25], target=target), collate(tests[25:], target=target)):
-            sums = count(model(batch), batch, metrics, target=target)
+            logits = model(batch)
+            sums = count(logits, batch, metrics, target=target)
             parts.append(Evaluation({name: value.item() for name, value in sums.items()}))
-            expected = counting.count(model(batch), batch, target=target)
+            expected = counting.count(at_places(logits, batch, target), batch, target=target)
             assert_same_sums(sums, {name: expected[name] for name in sums})
     whole = parts[0] + parts[1]
     assert whole.num_examples == 40
@@ -266,7 +285,7 @@ def test_answers_are_counted_by_the_token_that_asks() -> None:
         "t", 4, 4, 2, target="tokens", metrics=("accuracy_of_one", "accuracy_of_two", "accuracy"),
         questions={"one": 1, "two": 2, "unread": 3},
     )  # fmt: skip
-    logits = F.one_hot(answers_BL, 2).float()
+    logits = F.one_hot(answers_BL, 2).float().flatten(0, 1)[batch.places_N]
     sums = count(logits, batch, metrics_of(spec), target="tokens", questions=spec.questions)
     # Of token 1, the one that asks nothing does not count.
     expected = {"targets/one": 2, "correct/one": 1, "targets/two": 2, "correct/two": 1}

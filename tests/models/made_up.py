@@ -183,6 +183,15 @@ def batch_of(target: Target, *, num_inputs: int = 1) -> Batch:
     return Batch(tokens, mask, targets, sum(LENGTHS) * num_inputs)
 
 
+def at_places(logits: Tensor, batch: Batch, target: Target) -> Tensor:
+    """Return logits with those of positions where these stand, (B, L, C); 0 where none is asked."""
+    if target != "tokens":
+        return logits
+    spread = logits.new_zeros(batch.targets.numel(), logits.shape[-1])
+    spread.index_copy_(0, batch.places_N, logits)
+    return spread.view(*batch.targets.shape, -1)
+
+
 class _LargestTensor(TorchDispatchMode):
     """Remembers the size of the largest tensor that any operation returned."""
 
