@@ -81,6 +81,12 @@ class TaskSpec:
             id of the token that stands where it is asked. ``accuracy_of_NAME`` is the accuracy of
             one kind.
         is_diagnostic: Made to tell models apart, not to rank them; in no average.
+        is_corpus: Sequences that nothing is asked about; their class is always 0. Only an objective
+            that asks something itself can be trained on them, such as ``denoising``.
+        symbol_bytes: Where ids are pieces of text: how many bytes of it each stands for, one number
+            an id, so that losses over different vocabularies can be compared. Empty where that is
+            known only once the data are prepared; None where ids are no text.
+        has_mask: The last id stands for what is hidden; it is never an answer.
     """
 
     name: str
@@ -94,6 +100,9 @@ class TaskSpec:
     quantities: Quantities | None = None
     questions: Mapping[str, int] = field(default_factory=dict)
     is_diagnostic: bool = False
+    is_corpus: bool = False
+    symbol_bytes: tuple[int, ...] | None = None
+    has_mask: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model could answer.
@@ -116,6 +125,12 @@ class TaskSpec:
         for name, token in self.questions.items():
             if not 0 <= token < self.vocab_size:
                 raise ValueError(f"questions: {name}={token} is no token id of this vocabulary")
+        if self.symbol_bytes and len(self.symbol_bytes) != self.vocab_size:
+            raise ValueError(
+                f"symbol_bytes has {len(self.symbol_bytes):,} numbers for {self.vocab_size:,} ids"
+            )
+        if self.is_corpus and (self.target, self.num_classes) != ("class", 1):
+            raise ValueError("is_corpus=True: nothing is asked; give num_classes=1")
         if not self.metrics:
             object.__setattr__(self, "metrics", _DEFAULT_METRICS[self.target])
 
