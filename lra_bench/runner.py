@@ -61,11 +61,11 @@ def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
         ) from error
 
 
-def build_objective(request: Request, model: TaskModel) -> Objective:
+def build_objective(request: Request) -> Objective:
     """Build what a request minimizes.
 
     Raises:
-        UserError: An option is wrong, or the model cannot be trained with it.
+        UserError: An option is wrong.
     """
     from lra_bench.objective import Objective
 
@@ -74,11 +74,19 @@ def build_objective(request: Request, model: TaskModel) -> Objective:
         raise UserError(
             f"objective={request.names['objective']} must build an lra_bench.objective.Objective"
         )
+    return objective
+
+
+def check_objective(request: Request, objective: Objective, model: TaskModel) -> None:
+    """Refuse an objective that a model cannot be trained with.
+
+    Raises:
+        UserError: It is one.
+    """
     as_user_error(
         lambda: objective.check(model.encoder.topologies),
         f"objective={request.names['objective']} with model={request.names['model']}",
     )
-    return objective
 
 
 def finished(request: Request) -> RunRecord | None:
@@ -160,9 +168,10 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     device = hardware.choose_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    task = build_task(request)
+    objective = build_objective(request)
+    task = objective.ask(build_task(request))
     model = assemble(config, task.spec)
-    objective = build_objective(request, model)
+    check_objective(request, objective, model)
     lengths: tuple[int, ...] = ()
     if config.train.compile:
         # Two seconds that only those pay who asked for it.

@@ -219,7 +219,8 @@ def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
     if len(baseline):
         value = float(baseline.iloc[0])
         shown = f"{value:.2%}" if metric(name).is_share else number(value, name)
-        yield Note(f"Always answering the most frequent class: {shown}.")
+        always = metric(name).constant
+        yield Note(f"{always[0].upper()}{always[1:]}: {shown}.")
     known = ranked(cells).dropna(subset=["sampling_error"])
     if len(known):
         first = known.iloc[0]
