@@ -45,6 +45,8 @@ class RunRecord:
         status: ``completed``; ``diverged``, the loss stopped being finite; ``failed``.
         error: One line, unless completed.
         parent: The ``run_id`` of the run whose weights this one began from, or None.
+        pretraining: What that run was; see `lra_bench.weights.Parent`. None without one.
+        weights_sha256: Of the file with the weights of the encoder, where they were kept.
         command: A command that repeats the run.
         ranking_metric: The metric that chose the weights on validation, and that tables rank by.
         metrics: Values by name and split, as `measured` reads them from the sums; None where
@@ -55,7 +57,7 @@ class RunRecord:
         num_steps: Updates made.
         curve: One row an evaluation: step, losses, metrics, learning rate, seconds.
         majority_baseline: The ranking metric on the test split of always answering the most
-            frequent training class.
+            frequent training class; of a loss, of always giving each class its share of training.
         num_parameters: Trained numbers.
         encoder_passes_per_step: Forward passes through the encoder in one training step.
         train_seconds: Time in training steps.
@@ -99,6 +101,8 @@ class RunRecord:
     changes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     parent: str | None = None
+    pretraining: Mapping[str, Any] | None = None
+    weights_sha256: str | None = None
     command: str = ""
     test: Evaluation | None = None
     validation: Evaluation | None = None

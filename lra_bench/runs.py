@@ -2,6 +2,7 @@
 
 runs/<setting>/<task>/<model>/<run_id>.json     the record
 checkpoints/<run_id>.pt                         what an interrupted run goes on from
+weights/<run_id>/                               its encoder, if it is kept
 live/<request_id>.json                          how a run goes that is under way
 live/<request_id>.lock                          held while it is under way
 """
@@ -67,6 +68,10 @@ class RunFolder:
         kind = ".forced" if self.forced else ""
         name = f"{identity.run_id(self.request_id, data_sha256)}{kind}.pt"
         return self.results_dir / "checkpoints" / name
+
+    def weights_folder(self, data_sha256: str) -> Path:
+        """Return where the weights of this run on some data lie, if they are kept."""
+        return self.results_dir / "weights" / identity.run_id(self.request_id, data_sha256)
 
     def remove_leftovers(self, data_sha256: str) -> None:
         """Remove what a process that was killed has left of a run that has its record."""

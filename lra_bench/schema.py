@@ -171,6 +171,8 @@ class RunConfig(Section):
     """Time between two checkpoints, at least [seconds]."""
     checkpoint_share: Annotated[float, Field(gt=0, le=1)]
     """Largest share of the time of a run that checkpoints may take, from above 0 to 1."""
+    keep_weights: bool
+    """Keep the encoder that validation chose, for runs that begin from it; see ``init_from``."""
     force: bool
     """Run again although there is a record."""
     wait: bool
