@@ -45,6 +45,7 @@ class Parts:
         lengths: Lengths to pad batches to [tokens]; empty for no more padding than needed.
         folder: Where its files lie.
         interrupt: Asks it to stop.
+        began: What it took from the run that it begins from, in sentences.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Parts:
     lengths: Sequence[int]
     folder: RunFolder
     interrupt: Interrupt
+    began: Sequence[str] = ()
 
 
 @dataclass
@@ -191,6 +193,8 @@ def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
     for kind, text in (("warning", info.warning), ("note", info.note)):
         if text:
             tracker.message(f"{kind}: {info.source}: {text}")
+    for sentence in parts.began:
+        tracker.message(sentence)
     if state.step:
         num_steps = parts.request.config.train.num_steps
         tracker.message(f"  going on after step {state.step:,} of {num_steps:,}")
@@ -275,6 +279,8 @@ def _record_of(
         objective=request.names["objective"],
         changes=dict(request.changes),
         seed=request.config.seed,
+        parent=None if request.parent is None else request.parent.record.run_id,
+        pretraining=request.pretraining,
         weights_sha256=outcome.weights_sha256,
         status=outcome.status,
         error=outcome.error,

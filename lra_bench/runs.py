@@ -163,6 +163,7 @@ class LiveStatus:
         changes: Options that differ from what the names stand for.
         seed: The seed.
         command: A command that asks for it.
+        began_from: What it began from, in a few words.
         host: The machine.
         pid: The process there.
         state: ``preparing``, ``training``, ``validating``, ``testing``, or ``interrupted``.
@@ -180,6 +181,7 @@ class LiveStatus:
     changes: dict[str, Any]
     seed: int
     command: str
+    began_from: str = ""
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     state: str = "preparing"
@@ -194,7 +196,7 @@ class LiveStatus:
     @property
     def title(self) -> str:
         """The run in one line for people."""
-        return identity.title(self.names, self.changes, self.seed)
+        return identity.title(self.names, self.changes, self.seed, self.began_from)
 
     @classmethod
     def read(cls, path: Path) -> LiveStatus | None:
