@@ -61,7 +61,9 @@ class Request:
     @cached_property
     def pretraining(self) -> dict[str, Any] | None:
         """What the record holds of the run that it begins from."""
-        return None if self.parent is None else self.parent.pretraining(self.names)
+        if self.parent is None:
+            return None
+        return self.parent.pretraining(identity.labels(self.names, self.changes))
 
     @cached_property
     def began_from(self) -> str:
@@ -171,7 +173,7 @@ def _parent_of(
     """
     assert config.init_from is not None
     results_dir = Path(config.results_dir)
-    if "=" not in config.init_from:
+    if "=" not in config.init_from or Path(config.init_from).expanduser().exists():
         return weights.find(config.init_from, results_dir, config.init_positions)
     stays = [item for item in words.parse(words.quote_paths(asked)) if not _said_anew(item)]
     there = [str(item.input_line) for item in stays] + shlex.split(config.init_from)

@@ -92,7 +92,7 @@ class Parent:
         """Return what a record holds of it; costs are with those of the runs before it.
 
         Args:
-            child: The plain names of the run that begins from it.
+            child: The labels of the run that begins from it; see `lra_bench.identity.labels`.
         """
         of = self.record
         before: Mapping[str, Any] = of.pretraining or {}
@@ -115,24 +115,16 @@ class Parent:
     def _label(self, child: Mapping[str, str]) -> str:
         """Return the run in a few words: what it minimized, and in what it was another run."""
         of = self.record
-        apart = [
-            of.labels[name]
-            for name in ("setting", "task", "model")
-            if getattr(of, name) != child[name] or name in _changed(of)
-        ]
-        if of.setting == child["setting"] and "setting" in _changed(of):
-            # The setting is named by whoever begins from it.
-            apart[0] = apart[0].removeprefix(f"{of.setting}(").replace(")", "", 1)
-        before = f" + {of.pretraining['label']}" if of.pretraining and not apart else ""
+        apart = [of.labels[name] for name in ("task", "model") if of.labels[name] != child[name]]
+        own = of.labels["setting"]
+        if own != child["setting"]:
+            # A setting that both have is named already; what was changed about it is not.
+            is_named = child["setting"].split("(")[0] == of.setting and own != of.setting
+            changed = own.removeprefix(f"{of.setting}(").replace(")", "", 1)
+            apart.insert(0, changed if is_named else own)
         rest = f"({', '.join(apart)})" if apart else ""
         extended = "" if self.positions == "refuse" else f", positions {self.positions}d"
-        return f"{of.labels['objective']}{rest}{before}{extended}"
-
-
-def _changed(of: RunRecord) -> set[str]:
-    """Return which names stand for something that was changed."""
-    sections = {key.split(".")[0] for key in of.changes}
-    return {name if name in of.names else "setting" for name in sections}
+        return f"{of.labels['objective']}{rest}{extended}"
 
 
 def _sum(one: float | None, other: float | None) -> Any:
