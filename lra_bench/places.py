@@ -62,6 +62,15 @@ def started_place(environ: Mapping[str, str] = os.environ) -> Place | None:
     return found if found.size > 1 else None
 
 
+def speaks() -> bool:
+    """Return whether this process is the one of its run that people hear: the first, or alone."""
+    try:
+        found = started_place()
+    except UserError:
+        return True
+    return found is None or found.rank == 0
+
+
 def _of_torchrun(environ: Mapping[str, str]) -> Place:
     size = int(environ["WORLD_SIZE"])
     if size == 1:

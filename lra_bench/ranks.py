@@ -85,7 +85,7 @@ class Team(AbstractContextManager["Team"]):
 
         store = _stores.get((here.address, here.port))
         try:
-            store = store or dist.TCPStore(
+            store = store or dist.TCPStore(  # type: ignore[attr-defined]
                 here.address,
                 here.port,
                 is_master=here.rank == 0 and not here.is_hosted,
@@ -101,7 +101,9 @@ class Team(AbstractContextManager["Team"]):
             _stores[here.address, here.port] = store
         self.here = replace(here, port=store.port)
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store = dist.PrefixStore(f"lra_bench/{again}/{here.number}", store)
+        self.store = dist.PrefixStore(  # type: ignore[attr-defined]
+            f"lra_bench/{again}/{here.number}", store
+        )
 
     # What the first does.
 
@@ -200,7 +202,7 @@ class Team(AbstractContextManager["Team"]):
         try:
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
-                store=dist.PrefixStore("group", self.store),
+                store=dist.PrefixStore("group", self.store),  # type: ignore[attr-defined]
                 rank=self.here.rank,
                 world_size=self.here.size,
                 timeout=_TOGETHER,
