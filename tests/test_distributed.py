@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_tasks import Brackets, EvenTokens, FirstToken, MadeUp
+from together import CPU, together
 from torch import Tensor, nn
 
 from lra_bench import randomness, trainer
@@ -32,8 +34,6 @@ from lra_bench.schema import HeadConfig, TrainConfig
 from lra_bench.tracking import Tracker
 from lra_bench.trainer import Diverged
 from lra_bench.types import Batch
-from made_up_tasks import Brackets, EvenTokens, FirstToken, MadeUp
-from together import CPU, together
 
 HEAD = HeadConfig(
     pooling="mean",
@@ -249,7 +249,8 @@ def norm_share(world: World, x_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Te
     weights = torch.linspace(-1, 2, x_BLD[0].numel()).view_as(x_BLD[0])
     loss = ((norm(x, mask) * weights) ** 2)[mask].sum() * float(world.rank < len(x_BLD))
     loss.backward()
-    assert x.grad is not None and norm.weight.grad is not None
+    assert x.grad is not None
+    assert norm.weight.grad is not None
     return x.grad, norm.weight.grad, norm.variance_D
 
 
@@ -359,7 +360,8 @@ def test_going_on_with_another_number_of_processes(tmp_path: Path) -> None:
     (first, second), (again, second_again, third) = drawn["two"], drawn["three"]
     assert torch.equal(again, first)
     assert torch.equal(second_again, second)
-    assert not torch.equal(third, second) and not torch.equal(third, first)
+    assert not torch.equal(third, second)
+    assert not torch.equal(third, first)
 
 
 def resume(world: World, folder: Path) -> Tensor:
