@@ -30,7 +30,7 @@ from lra_bench.models.local import LocalAttention
 from lra_bench.models.trunk import TransformerEncoder
 from lra_bench.objective import CrossEntropy, Objective, SelfAttentionRegularization
 from lra_bench.optim import Optimization
-from lra_bench.schema import HeadConfig, TrainConfig
+from lra_bench.schema import HeadConfig, Norm, TrainConfig
 from lra_bench.tracking import Tracker
 from lra_bench.trainer import Diverged
 from lra_bench.types import Batch
@@ -44,7 +44,7 @@ HEAD = HeadConfig(
 )
 TASKS: dict[str, type[MadeUp]] = {"class": FirstToken, "tokens": EvenTokens, "span": Brackets}
 # What float32 leaves of a weight; eps is large enough that no update divides by what rounding left.
-CLOSE = {"rtol": 1e-4, "atol": 2e-6}
+RELATIVE, ABSOLUTE = 1e-4, 2e-6
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -59,7 +59,7 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**{**options, **changes})
 
 
-def model_for(task: MadeUp, *, norm: str = "layer", dropout: float = 0.0) -> TaskModel:
+def model_for(task: MadeUp, *, norm: Norm = "layer", dropout: float = 0.0) -> TaskModel:
     randomness.seed_all(5)
     spec = EncoderSpec(
         vocab_size=9,
@@ -141,7 +141,9 @@ def check_close(found: Sequence[Any], whole: tuple[dict[str, Tensor], State]) ->
         assert without_times(state.curve) == without_times(other_state.curve)
         assert state.best_validation == other_state.best_validation
     for name in weights:
-        torch.testing.assert_close(weights[name], whole[0][name], **CLOSE, msg=name)
+        torch.testing.assert_close(
+            weights[name], whole[0][name], rtol=RELATIVE, atol=ABSOLUTE, msg=name
+        )
     for row, wanted in zip(state.curve, whole[1].curve, strict=True):
         for name in set(row) - {"train_seconds"}:
             assert row[name] == pytest.approx(wanted[name], rel=1e-5), name
