@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -265,6 +265,8 @@ class Loader:
         lengths: Lengths to pad to [tokens]; empty for no more padding than needed.
         ahead: Batches that a thread makes while others are computed with; 0 for none. The batches
             and their order are the same.
+        rank: Of each batch, every ``size``-th example from this one on is this process's share.
+        size: Processes that share each batch.
 
     Raises:
         UserError: The split is empty, or breaks the promise.
@@ -280,6 +282,8 @@ class Loader:
         device: torch.device,
         lengths: Sequence[int] = (),
         ahead: int = 0,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         if not len(examples):
             raise UserError(f"task {spec.name} has a split without examples")
@@ -290,6 +294,7 @@ class Loader:
         self.device = device
         self.padded_lengths = lengths
         self.ahead = ahead
+        self.rank, self.size = rank, size
         self.lengths = np.asarray(lengths_of(examples))
         if self.lengths.shape != (len(examples),):
             raise UserError(
@@ -309,33 +314,58 @@ class Loader:
         return len(self.lengths)
 
     def training(self, *, seed: int, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left."""
+        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left.
+
+        Of several processes each gets its share, as it lies in the whole batch: padded alike. One
+        that has none gets a stand-in, an example of another's with ``num_tokens=0``, which must
+        count for nothing: all processes take part in every step.
+        """
         plan = TrainingPlan(self.lengths, self.batch_size, seed, self.bucketing)
+
         # Whatever makes the examples of an update is known from the update alone.
-        drawn = (
-            self._load(self._drawn(indices, seed=seed, step=step))
-            for step, indices in enumerate(plan.batches(start, stop), start)
-        )
-        yield from made_ahead(drawn, self.ahead)
+        def load(numbered: tuple[int, NDArray[np.int64]]) -> Batch:
+            step, indices = numbered
+            return self._load_share(indices, drawn=(seed, step))
+
+        yield from made_ahead(map(load, enumerate(plan.batches(start, stop), start)), self.ahead)
 
     def evaluation(self) -> Generator[Batch, None, None]:
-        """Yield batches that hold every example exactly once; close it if it is left."""
+        """Yield batches that hold every example exactly once; close it if it is left.
+
+        Of several processes each gets its share or a stand-in; see `training`.
+        """
         plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
-        as_they_are = ([self.examples[index] for index in indices.tolist()] for indices in plan)
-        yield from made_ahead(map(self._load, as_they_are), self.ahead)
+        yield from made_ahead(map(self._load_share, plan), self.ahead)
 
-    def _drawn(self, indices: NDArray[np.int64], *, seed: int, step: int) -> list[Example]:
-        """Return the examples of an update, each drawn anew where they are of that kind."""
-        examples = self.examples
-        if isinstance(examples, DrawnAnew):
-            return [examples.draw(index, seed=seed, step=step) for index in indices.tolist()]
-        return [examples[index] for index in indices.tolist()]
+    def _load_share(
+        self, indices: NDArray[np.int64], drawn: tuple[int, int] | None = None
+    ) -> Batch:
+        """Return the share of this process in a batch, or a stand-in.
 
-    def _load(self, examples: Sequence[Example]) -> Batch:
+        Args:
+            indices: The examples of the batch.
+            drawn: Seed and update, where those that are drawn anew are to be drawn for it.
+        """
+        share = indices[self.rank :: self.size]
+        is_none = not len(share)
+        chosen = (indices[:1] if is_none else share).tolist()
+        if drawn is not None and isinstance(self.examples, DrawnAnew):
+            seed, step = drawn
+            examples = [self.examples.draw(index, seed=seed, step=step) for index in chosen]
+        else:
+            examples = [self.examples[index] for index in chosen]
+        longest = 0 if self.size == 1 else int(self.lengths[indices].max())
+        batch = self._load(examples, longest)
+        return replace(batch, num_tokens=0) if is_none else batch
+
+    def _load(self, examples: Sequence[Example], longest: int = 0) -> Batch:
         if self.spec.target != "class":
             for example in examples:
                 _check_positions(example, self.spec)
-        batch = collate(examples, target=self.spec.target, lengths=self.padded_lengths)
+        lengths = self.padded_lengths
+        if longest:
+            lengths = [min((one for one in lengths if one >= longest), default=longest)]
+        batch = collate(examples, target=self.spec.target, lengths=lengths)
         if self.spec.target == "class":
             _check_classes(batch.targets, self.spec)
         if batch.tokens_BIL.shape[-1] > self.spec.max_length:

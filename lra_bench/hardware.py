@@ -44,11 +44,13 @@ def num_cores() -> int:
         return os.cpu_count() or 1
 
 
-def choose_device(name: str) -> torch.device:
-    """Return a device by its name.
+def choose_device(name: str, *, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """Return a device by its name; of several processes, each gets a GPU of its own.
 
     Args:
         name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        local_rank: The number of this process among those of the run on this machine.
+        local_size: How many these are.
 
     Raises:
         UserError: There is no such device here.
@@ -56,14 +58,49 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and local_size > 1:
+        return _gpu_of(name, local_rank, local_size)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device={name}: PyTorch sees {torch.cuda.device_count()} GPUs here; use device=cpu, "
             f"or install a PyTorch with CUDA"
         )
     return device
+
+
+def _gpu_of(name: str, local_rank: int, local_size: int) -> torch.device:
+    """Return the GPU of one of several processes.
+
+    Raises:
+        UserError: There are too few, or a certain one was asked for.
+    """
+    import torch
+
+    if name != "cuda":
+        raise UserError(f"device={name}: each of {local_size} processes has its own; use cuda")
+    number = torch.cuda.device_count()
+    if number == 1 and "SLURM_STEP_NUM_TASKS" in os.environ:
+        # Slurm shows each task its own GPU alone, as it does with --gpus-per-task.
+        return torch.device("cuda", 0)
+    if local_size > number:
+        raise UserError(
+            f"device=cuda: PyTorch sees {number} GPUs here, and each of {local_size} processes "
+            f"needs one; use num_processes={max(1, number)}, or device=cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def share_cores(local_size: int) -> None:
+    """Let each of several processes on this machine have as many threads as it has cores.
+
+    What the user, or torchrun, has said in OMP_NUM_THREADS stays.
+    """
+    import torch
+
+    if local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, num_cores() // local_size))
 
 
 def describe(device: torch.device) -> str:

@@ -76,3 +76,13 @@ def test_the_peak_follows_what_is_used() -> None:
 
 def test_the_allocator_says_whether_it_listened() -> None:
     assert isinstance(hardware.keep_freed_memory(), bool)
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    """One that is named, or fewer than processes, is refused; without a GPU all share the CPU."""
+    assert hardware.choose_device("cpu", local_rank=1, local_size=2) == torch.device("cpu")
+    with pytest.raises(UserError, match="each of 2 processes has its own; use cuda"):
+        hardware.choose_device("cuda:1", local_rank=1, local_size=2)
+    too_many = torch.cuda.device_count() + 2
+    with pytest.raises(UserError, match=f"each of {too_many} processes needs one"):
+        hardware.choose_device("cuda", local_rank=0, local_size=too_many)
