@@ -10,6 +10,7 @@ import gc
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +37,29 @@ def wait_passively() -> None:
         os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
 
 
-def num_cores() -> int:
-    """Return how many cores this process may use."""
+def num_cores(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many cores this process may use.
+
+    Args:
+        environment: Variables that tell what Slurm has given, which it need not enforce.
+    """
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return min(cores, cores_from_slurm(environment) or cores)
+
+
+def cores_from_slurm(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return how many cores Slurm has given to this process; None outside of a job."""
+    if "SLURM_JOB_ID" not in environment:
+        return None
+    given, on_node, tasks = (
+        int(value) if (value := environment.get(name, "")).isdecimal() else 0
+        for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_NTASKS_PER_NODE")
+    )
+    # Who asked for no number of cores a task is told how many there are for all of them.
+    return given or (max(1, on_node // max(1, tasks)) if on_node else None)
 
 
 def choose_device(name: str) -> torch.device:

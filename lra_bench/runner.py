@@ -160,6 +160,9 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     device = hardware.choose_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    elif (cores := hardware.cores_from_slurm()) is not None:
+        # Not every cluster keeps a job from the cores of its neighbors.
+        torch.set_num_threads(min(cores, torch.get_num_threads()))
     task = build_task(request)
     model = assemble(config, task.spec)
     objective = build_objective(request, model)

@@ -37,6 +37,7 @@ class RunStatus:
         seconds_left: Time until ``total`` [seconds].
         host: The machine.
         pid: The process there.
+        job: The job of the cluster that it is part of.
         updated_at: When that was written, UTC, ISO 8601.
         reason: Why it failed.
         ranking_metric: The metric that ranks.
@@ -54,6 +55,7 @@ class RunStatus:
     seconds_left: float | None = None
     host: str = ""
     pid: int = 0
+    job: str = ""
     updated_at: str = ""
     reason: str = ""
     ranking_metric: str = ""
@@ -138,6 +140,7 @@ def _of_a_live_file(live: LiveStatus, held: bool | None) -> RunStatus:
         seconds_left=live.seconds_left if running else None,
         host=live.host,
         pid=live.pid,
+        job=live.job,
         updated_at=live.updated_at,
         reason="" if running or live.state == "interrupted" else "its process has gone",
     )
@@ -186,7 +189,9 @@ def _row(run: RunStatus) -> Sequence[str]:
     speed = "" if run.per_second is None else f"{run.per_second:.3g}/s"
     left = "" if run.seconds_left is None else f"{duration(run.seconds_left)} left"
     if run.state == "running":
-        return (run.title, f"{run.what}{share}", speed, left, f"process {run.pid} on {run.host}")
+        job = f", Slurm job {run.job}" if run.job else ""
+        where = f"process {run.pid} on {run.host}{job}"
+        return (run.title, f"{run.what}{share}", speed, left, where)
     if run.state == "interrupted":
         return (run.title, f"{run.what}{share}", run.reason, f"go on with: {run.command}")
     return (run.title, run.reason)

@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from lra_bench.cli.parsing import EXIT_FAILED, make_importable
 from lra_bench.compose import Request, compose
 from lra_bench.console import count, duration
 from lra_bench.errors import UserError
-from lra_bench.interrupt import SIGNALS, Interrupted
+from lra_bench.interrupt import SIGNALS, Interrupted, sigterm_raises
 from lra_bench.sweep_folder import FINAL, Outcome, OutcomeState, Planned, SweepFolder, planned
 
 # Rounds in a row that bring nothing before a sweep gives up.
@@ -41,7 +41,7 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
         UserError: A word is wrong; no run has been started.
         Interrupted: A signal came; what was under way has been saved.
     """
-    from lra_bench import experiments
+    from lra_bench import experiments, slurm
     from lra_bench import sweep as sweeps
 
     parts = [
@@ -62,7 +62,10 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     first = next(iter(requests.values())).config
     with planned(Path(first.results_dir), runs) as folder, _stopping(folder):
         _note_finished(requests.values(), folder)
-        _rounds(parts, config_dirs, folder, runs, may_wait=first.wait)
+        if any(map(slurm.is_asked_for, parts)):
+            _over_a_cluster(parts, config_dirs, folder, requests)
+        else:
+            _rounds(parts, config_dirs, folder, runs, may_wait=first.wait)
         outcomes = {run: folder.outcome(run.request_id) for run in runs}
         stopped = folder.stopped_by()
     _summarize(outcomes, time.monotonic() - began)
@@ -110,16 +113,48 @@ def _stopping(folder: SweepFolder) -> Iterator[None]:
 
 def _note_finished(requests: Iterable[Request], folder: SweepFolder) -> None:
     """Note the runs that need no job because their records are there."""
+    for request in requests:
+        if _is_done(request):
+            folder.note(request.request_id, Outcome("reused"))
+
+
+def _is_done(request: Request) -> bool:
+    """Return whether a run has a result."""
     from lra_bench.runner import finished
 
-    for request in requests:
-        try:
-            record = finished(request)
-        except (UserError, OSError):
-            # The job will say so.
-            continue
-        if record is not None and record.status == "completed":
-            folder.note(request.request_id, Outcome("reused"))
+    try:
+        record = finished(request)
+    except (UserError, OSError):
+        # The job will say so.
+        return False
+    return record is not None and record.status == "completed"
+
+
+def _over_a_cluster(
+    parts: Sequence[Sequence[str]],
+    config_dirs: Sequence[Path],
+    folder: SweepFolder,
+    requests: Mapping[str, Request],
+) -> None:
+    """Hand out the runs as jobs of a cluster, until nothing is left to do.
+
+    Raises:
+        UserError: The cluster, or what was asked of it, is not there.
+    """
+    from lra_bench import slurm
+    from lra_bench.cli.cluster import Watch
+
+    first = next(iter(requests.values()))
+    asked = next(part for part in parts if slurm.is_asked_for(part))
+    Watch(
+        slurm.Queue(asked, first.words, config_dirs),
+        folder,
+        requests,
+        # It must not wait: what waits holds a machine that others could use.
+        partial(_job, config_dirs, folder, False, alone=True),
+        is_done=_is_done,
+        may_wait=first.config.wait,
+    ).until_all_have_ended()
 
 
 def _rounds(
@@ -153,9 +188,22 @@ def _rounds(
 
 
 def _job(
-    config_dirs: Sequence[Path], folder: SweepFolder, wait: bool, words: Sequence[str]
+    config_dirs: Sequence[Path],
+    folder: SweepFolder,
+    wait: bool,
+    words: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> float:
-    """Do a run of a sweep, wherever it was launched, and note what has become of it."""
+    """Do a run of a sweep, wherever it was launched, and note what has become of it.
+
+    Args:
+        config_dirs: Folders that are searched besides ``conf/``.
+        folder: Where that is noted.
+        wait: Wait for a process that is at the same run.
+        words: The run.
+        alone: A signal means this job and not the sweep, as where a cluster pre-empts it.
+    """
     from lra_bench.cli.reporting import run_and_report
     from lra_bench.runs import UnderWay
 
@@ -163,12 +211,13 @@ def _job(
     # Composed again from the words of this run: Hydra's own object lacks the changes.
     request = compose([*words, f"wait={str(wait).lower()}"], config_dirs=config_dirs)
     key = request.request_id
-    if not folder.begin(key):
+    if not folder.begin(key, _last_from_step(request)):
         return 0.0
     state: OutcomeState = "done"
     reason = ""
     try:
-        record, reused = run_and_report(request, stop_file=folder.stop_file)
+        with sigterm_raises() if alone else nullcontext():
+            record, reused = run_and_report(request, stop_file=folder.stop_file)
         if record.status != "completed":
             state, reason = (
                 "diverged" if record.status == "diverged" else "failed",
@@ -179,7 +228,8 @@ def _job(
     except UnderWay as error:
         state, reason = "deferred", str(error)
     except Interrupted as error:
-        folder.stop(error.signal_number)
+        if not alone:
+            folder.stop(error.signal_number)
         state = "interrupted"
     except (UserError, OSError) as error:
         print(f"lra-bench: {error}", file=sys.stderr)
@@ -192,6 +242,15 @@ def _job(
         state, reason = "failed", f"{type(error).__name__}: {error}"
     folder.end(key, state, reason)
     return 0.0
+
+
+def _last_from_step(request: Request) -> int:
+    """Return the step that the last process of a run that has not ended went on from."""
+    from lra_bench.runs import LiveStatus, RunFolder
+
+    folder = RunFolder(Path(request.config.results_dir), request.names, request.request_id)
+    live = LiveStatus.read(folder.live_path)
+    return live.from_step if live is not None else 0
 
 
 def _summarize(outcomes: dict[Planned, Outcome], seconds: float) -> None:
