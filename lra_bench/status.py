@@ -95,6 +95,7 @@ def look(results_dir: Path) -> Overview:
         except BadRecord as error:
             overview.unreadable[str(path)] = str(error)
     ended = {run.request_id for run in overview.runs}
+    again, live_ones = set(), []
     for path in sorted((results_dir / "live").glob("*.json")):
         live = LiveStatus.read(path)
         if live is None:
@@ -103,11 +104,13 @@ def look(results_dir: Path) -> Overview:
         if held is False and live.request_id in ended:
             # Its process was killed after it had written the record.
             continue
-        # A failed run may be under way again.
-        overview.runs = [
-            run for run in overview.runs if run.request_id != live.request_id or run.state == "done"
-        ]
-        overview.runs.append(_of_a_live_file(live, held))
+        again.add(live.request_id)
+        live_ones.append(_of_a_live_file(live, held))
+    # A failed run may be under way again.
+    ended_for_good = [
+        run for run in overview.runs if run.state == "done" or run.request_id not in again
+    ]
+    overview.runs = ended_for_good + live_ones
     _add_planned(overview, results_dir)
     return overview
 
