@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -238,6 +238,8 @@ class Loader:
         lengths: Lengths to pad to [tokens]; empty for no more padding than needed.
         ahead: Batches that a thread makes while others are computed with; 0 for none. The batches
             and their order are the same.
+        rank: Of each batch, every ``size``-th example from this one on is this process's share.
+        size: Processes that share each batch.
 
     Raises:
         UserError: The split is empty, or breaks the promise.
@@ -253,6 +255,8 @@ class Loader:
         device: torch.device,
         lengths: Sequence[int] = (),
         ahead: int = 0,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         if not len(examples):
             raise UserError(f"task {spec.name} has a split without examples")
@@ -263,6 +267,7 @@ class Loader:
         self.device = device
         self.padded_lengths = lengths
         self.ahead = ahead
+        self.rank, self.size = rank, size
         self.lengths = np.asarray(lengths_of(examples))
         if self.lengths.shape != (len(examples),):
             raise UserError(
@@ -282,21 +287,41 @@ class Loader:
         return len(self.lengths)
 
     def training(self, *, seed: int, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left."""
+        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left.
+
+        Of several processes each gets its share, as it lies in the whole batch: padded alike. One
+        that has none gets a stand-in, an example of another's with ``num_tokens=0``, which must
+        count for nothing: all processes take part in every step.
+        """
         plan = TrainingPlan(self.lengths, self.batch_size, seed, self.bucketing)
-        yield from made_ahead(map(self._load, plan.batches(start, stop)), self.ahead)
+        yield from made_ahead(map(self._load_share, plan.batches(start, stop)), self.ahead)
 
     def evaluation(self) -> Generator[Batch, None, None]:
-        """Yield batches that hold every example exactly once; close it if it is left."""
-        plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
-        yield from made_ahead(map(self._load, plan), self.ahead)
+        """Yield batches that hold every example exactly once; close it if it is left.
 
-    def _load(self, indices: NDArray[np.int64]) -> Batch:
+        Of several processes each gets its share or a stand-in; see `training`.
+        """
+        plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
+        yield from made_ahead(map(self._load_share, plan), self.ahead)
+
+    def _load_share(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the share of this process in a batch, or a stand-in."""
+        if self.size == 1:
+            return self._load(indices)
+        share = indices[self.rank :: self.size]
+        is_none = not len(share)
+        batch = self._load(indices[:1] if is_none else share, int(self.lengths[indices].max()))
+        return replace(batch, num_tokens=0) if is_none else batch
+
+    def _load(self, indices: NDArray[np.int64], longest: int = 0) -> Batch:
         examples = [self.examples[index] for index in indices.tolist()]
         if self.spec.target != "class":
             for example in examples:
                 _check_positions(example, self.spec)
-        batch = collate(examples, target=self.spec.target, lengths=self.padded_lengths)
+        lengths = self.padded_lengths
+        if longest:
+            lengths = [min((one for one in lengths if one >= longest), default=longest)]
+        batch = collate(examples, target=self.spec.target, lengths=lengths)
         if self.spec.target == "class":
             _check_classes(batch.targets, self.spec)
         if batch.tokens_BIL.shape[-1] > self.spec.max_length:

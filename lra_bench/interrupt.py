@@ -69,14 +69,19 @@ class Interrupt(AbstractContextManager["Interrupt"]):
         self.signal_number = self.signal_number or number
         signal.signal(number, self._before[number])
 
-    def check(self) -> None:
-        """Raise `Interrupted` if a signal has come, or the file is there."""
+    def noticed(self) -> int | None:
+        """Return the number of the signal that has come; SIGTERM if the file is there."""
         if self.stop_file is not None and self.clock() - self._looked_at >= 1.0:
             self._looked_at = self.clock()
             if self.stop_file.exists():
                 self.signal_number = self.signal_number or signal.SIGTERM
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
+        return self.signal_number
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come, or the file is there."""
+        number = self.noticed()
+        if number is not None:
+            raise Interrupted(number)
 
 
 @contextmanager

@@ -25,10 +25,14 @@ class Loss:
     Args:
         total: What is minimized, a scalar.
         terms: Its parts by name, detached scalars, before weighting.
+        number: Answers that the total is a mean over, a number or a scalar on the device; where
+            several processes share a batch, each counts as much as it has answers. None if it is
+            no such mean, or does not tell: then it is minimized by one process alone.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
+    number: Tensor | int | None = None
 
 
 class Objective(ABC):
@@ -59,7 +63,7 @@ class CrossEntropy(Objective):
         """See `Objective`."""
         logits = model(batch).flatten(0, -2)
         loss = _mean(F.cross_entropy, logits, batch.targets)
-        return Loss(loss, {"cross_entropy": loss.detach()})
+        return Loss(loss, {"cross_entropy": loss.detach()}, num_asked(batch.targets))
 
 
 class SelfAttentionRegularization(Objective):
@@ -116,7 +120,13 @@ class SelfAttentionRegularization(Objective):
         return Loss(
             cross_entropy + self.alpha * divergence,
             {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
+            num_asked(targets),
         )
+
+
+def num_asked(targets: Tensor) -> Tensor | int:
+    """Return how many answers are asked for, without waiting for the device; see `Loss`."""
+    return len(targets) if targets.ndim == 1 else (targets != IGNORED).sum()
 
 
 def _mean(loss: Callable[..., Tensor], scores: Tensor, targets: Tensor) -> Tensor:

@@ -75,10 +75,11 @@ class RunRecord:
         started_at: UTC, ISO 8601.
         num_resumes: How often the run was continued from a checkpoint.
         sessions: The processes that made the steps, one more than resumes: ``from_step``,
-            ``started_at``, ``device``, ``torch`` and ``git_commit`` of each. Where these are not
-            all the same, the last digits may differ from those of an undisturbed run. Empty in
-            records of before version 2.1.
-        num_processes: Processes that trained together.
+            ``started_at``, ``device``, ``torch``, ``git_commit`` and ``num_processes`` of each.
+            Where these are not all the same, the last digits may differ from those of an
+            undisturbed run. Empty in records of before version 2.1; ``num_processes`` came with
+            2.2.
+        num_processes: Processes that trained together, in the last of the sessions.
         schema_version: Version of this layout; a newer minor one if it was read from such a file.
         extra: Fields that a newer minor version has, as they stand in the file.
     """

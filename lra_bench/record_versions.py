@@ -16,7 +16,7 @@ from lra_bench.metrics import Evaluation, measured
 
 # Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
 # means something else is a new major one, and needs a function in `_UPGRADES`.
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = "2.2"
 
 
 class BadRecord(ValueError):
@@ -44,9 +44,18 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     for minor, name, value in _ADDED:
         if _minor(content["schema_version"]) < minor:
             content.setdefault(name, copy.copy(value))
+    if _minor(content["schema_version"]) < 2:
+        content["sessions"] = _of_one_process(content["sessions"])
     if not is_newer(content["schema_version"]):
         content["schema_version"] = SCHEMA_VERSION
     return content
+
+
+def _of_one_process(sessions: Any) -> Any:
+    """Return what version 2.2 says of sessions; what is something else is told of later."""
+    if not plain.fits(sessions, Sequence[Mapping[str, Any]]):
+        return sessions
+    return [{"num_processes": 1, **session} for session in sessions]
 
 
 def _major(version: Any) -> int | None:

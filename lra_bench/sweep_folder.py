@@ -122,6 +122,11 @@ class SweepFolder:
         text = json.dumps(asdict(outcome))
         files.write_atomically(self.path / f"{request_id}.json", text, durable=False)
 
+    def is_wanted(self, request_id: str) -> bool:
+        """Return whether there is anything to do about a run."""
+        over = self.stop_file.exists() or not self.plan_path.exists()
+        return not over and self.outcome(request_id).state not in FINAL
+
     def begin(self, request_id: str, from_step: int = 0) -> bool:
         """Note that a job begins with a run; False if there is nothing to do.
 
@@ -129,9 +134,9 @@ class SweepFolder:
             request_id: The run.
             from_step: The step that the process before went on from, if there was one.
         """
-        before = self.outcome(request_id)
-        if before.state in FINAL or self.stop_file.exists() or not self.plan_path.exists():
+        if not self.is_wanted(request_id):
             return False
+        before = self.outcome(request_id)
         kills = before.kills + (before.state in ("running", "interrupted"))
         if from_step > before.from_step:
             # It is on its way, however often it is stopped.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lra_bench.cli.parsing import silence
+from lra_bench.places import speaks
 
 if TYPE_CHECKING:
     from lra_bench.compose import Request
@@ -35,6 +36,8 @@ def run_and_report(
     from lra_bench.runner import run_or_reuse
 
     record, reused = run_or_reuse(request, stop_file=stop_file)
+    if not speaks():
+        return record, reused
     try:
         _report(record, Path(request.config.results_dir), split)
         sys.stdout.flush()

@@ -22,6 +22,7 @@ from lra_bench.compose import Request, compose
 from lra_bench.console import count, duration
 from lra_bench.errors import UserError
 from lra_bench.interrupt import SIGNALS, Interrupted, sigterm_raises
+from lra_bench.places import speaks
 from lra_bench.sweep_folder import FINAL, Outcome, OutcomeState, Planned, SweepFolder, planned
 
 # Rounds in a row that bring nothing before a sweep gives up.
@@ -211,6 +212,8 @@ def _job(
     # Composed again from the words of this run: Hydra's own object lacks the changes.
     request = compose([*words, f"wait={str(wait).lower()}"], config_dirs=config_dirs)
     key = request.request_id
+    if not speaks():
+        return _accompany(request, folder)
     if not folder.begin(key, _last_from_step(request)):
         return 0.0
     state: OutcomeState = "done"
@@ -241,6 +244,17 @@ def _job(
         traceback.print_exc()
         state, reason = "failed", f"{type(error).__name__}: {error}"
     folder.end(key, state, reason)
+    return 0.0
+
+
+def _accompany(request: Request, folder: SweepFolder) -> float:
+    """Do what is another process's of a run than the first's, which notes what becomes of it."""
+    from lra_bench.runner import run_or_reuse
+
+    if folder.is_wanted(request.request_id):
+        # The first has been told the same, or why.
+        with sigterm_raises(), suppress(UserError, OSError, Interrupted):
+            run_or_reuse(request)
     return 0.0
 
 

@@ -6,10 +6,8 @@ each.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
-from lra_bench import hardware
+from lra_bench import hardware, processes
 from lra_bench.errors import UserError
 from lra_bench.schema import RunConfig
 from lra_bench.speed import machine
@@ -261,16 +259,8 @@ def begin(connection: Connection, said: str) -> None:
     file = os.open(said, os.O_WRONLY | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.end_with_parent()
     serve(connection)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: one that was killed could not tell it to."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def serve(connection: Connection) -> None:
