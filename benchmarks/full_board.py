@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from lra_bench.build import build, build_task
 from lra_bench.compose import Request, compose
@@ -94,17 +94,37 @@ class Cell:
         return self.num_steps * step + self.num_evaluated / self.eval_batch_size * batch
 
 
-class Launches(TorchDispatchMode):
-    """Counts the calls that compute something; views do not."""
+def _attending(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q.shape, k.shape, v.shape)
+
+
+def _attending_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+
+
+# PyTorch counts attention on a GPU alone.
+_ON_A_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attending,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attending_backward,
+}
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations, by the formulas of PyTorch's own counter, and the calls that compute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.number = 0
+        self.flops = self.launches = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view:
-            self.number += 1
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        self.launches += not func.is_view
+        kind = func.overloadpacket
+        if kind in _ON_A_CPU:
+            self.flops += _ON_A_CPU[kind](*args)
+        elif kind in flop_registry:
+            self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def main() -> None:
@@ -171,33 +191,16 @@ def count(request: Request) -> dict[str, int]:
     objective = build(request.config.objective, "objective")
     batch = made_up_batch(spec, 1, seed=0)
     found = {"num_parameters": sum(parameter.numel() for parameter in model.parameters())}
-    aten = torch.ops.aten
-    fused = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _attending,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attending_backward,
-    }
     for kind in ("train", "eval"):
         model.train(kind == "train")
-        with (
-            torch.set_grad_enabled(kind == "train"),
-            FlopCounterMode(display=False, custom_mapping=fused) as flops,
-            Launches() as launches,
-        ):
+        with torch.set_grad_enabled(kind == "train"), Counting() as counting:
             if kind == "train":
                 objective(model, batch).total.backward()
             else:
                 model(batch)
-        found[f"{kind}_flops"] = flops.get_total_flops()
-        found[f"{kind}_launches"] = launches.number
+        found[f"{kind}_flops"] = counting.flops
+        found[f"{kind}_launches"] = counting.launches
     return found
-
-
-def _attending(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(q, k, v)
-
-
-def _attending_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad, q, k, v)
 
 
 def measure(request: Request, device: str) -> float | None:

@@ -131,7 +131,9 @@ def _options(
             made = hydra_compose("run", [*run, *own, *search], return_hydra_config=True)
         options = OmegaConf.to_container(made.hydra.launcher, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{_first_line(error)}; {LAUNCHER} comes with {EXTRA}") from error
+        # The second line is the remedy, where there is one.
+        why = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise UserError(f"{why.rstrip('.')}; {LAUNCHER} comes with {EXTRA}") from error
     assert isinstance(options, dict)
     return {str(name): value for name, value in options.items()}
 

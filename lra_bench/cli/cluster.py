@@ -94,7 +94,7 @@ class Watch:
                 self.todo.clear()
                 self.queue.stop(list(self.jobs.values()))
                 if self.jobs:
-                    say(f"waiting until {count(len(self.jobs), 'job')} have saved")
+                    say(f"told {count(len(self.jobs), 'job')} to save and to end")
             self._hand_in()
             if not self.todo and not self.jobs:
                 return

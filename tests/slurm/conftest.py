@@ -105,6 +105,9 @@ class OnCluster:
         """Wait until runs have made steps; return how they stand."""
 
         def training() -> list[LiveStatus]:
+            for process in self.started:
+                # Who has ended makes no steps any more.
+                assert process.poll() in (None, 0), process.communicate()
             read = map(LiveStatus.read, sorted((self.results / "live").glob("*.json")))
             return [live for live in read if live and live.done >= step]
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ def test_a_preempted_job_goes_on(bench: OnCluster, undisturbed: Numbers, partiti
 def test_a_job_that_runs_out_of_time_saves_and_goes_on(bench: OnCluster) -> None:
     """Slurm sends SIGUSR2 so long before the minute is over that no run can be done by then."""
     time = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
-    longer = "train.num_steps=8000"
+    longer = "train.num_steps=5000"
     said = ended(bench.sweep(*time, longer, seeds="0"))
     assert " after it had saved; handing it in again\n" in said
     (disturbed,) = bench.records().values()
@@ -142,10 +143,10 @@ def test_a_node_that_goes_down(bench: OnCluster, undisturbed: Numbers) -> None:
     bench.wait_until_trained(2, step=700)
     cluster = bench.cluster
     cluster.call("scontrol", "update", "nodename=node1", "state=down", "reason=test")
-    lost = next(iter(bench.results.glob("live/sweeps/*/plan.json")))
-    assert lost.exists()
     wait_until(lambda: bench.status().startswith("1 running, 0 failed, 1 interrupted"))
-    cluster.call("scontrol", "update", "nodename=node1", "state=resume")
+    # It may have been taken back already, for its daemon answers.
+    with suppress(AssertionError):
+        cluster.call("scontrol", "update", "nodename=node1", "state=resume")
     said = ended(sweep)
     assert re.search(r": Slurm has put its job \d+_\d back into the queue$", said, re.MULTILINE)
     equal(bench, undisturbed)
@@ -176,11 +177,11 @@ def test_a_node_whose_machine_has_gone(bench: OnCluster, undisturbed: Numbers) -
 
 def test_a_signal_to_the_sweep_reaches_its_jobs(bench: OnCluster, undisturbed: Numbers) -> None:
     bench.cluster.submit("--exclusive", "--nodelist=node2", "--wrap=sleep 60")
-    sweep = bench.sweep("hydra.launcher.additional_parameters={exclusive: True}")
+    sweep = bench.sweep()
     bench.wait_until_trained(1)
     sweep.send_signal(signal.SIGTERM)
     said = ended(sweep, 143)
-    assert "waiting until 2 jobs have saved" in said
+    assert "told 2 jobs to save and to end" in said
     assert "1 interrupted, 1 not begun, in " in said
     assert len(bench.cluster.jobs()) == 1
     bench.cluster.call("scancel", *bench.cluster.jobs())
