@@ -46,8 +46,10 @@ _START_SECONDS = 600.0
 _PREPARE_SECONDS = 7 * 24 * 3600.0
 # Time for which one process may wait for another in a step, an evaluation or a save.
 _TOGETHER = timedelta(minutes=30)
-# Time for which a process that has failed is given to say why, and to leave [seconds].
-_LEAVE_SECONDS = 10.0
+# Time that processes are given to leave, and one that has failed to say why [seconds].
+_LEAVE_SECONDS, _WHY_SECONDS = 10.0, 2.0
+# What the processes that are started need.
+_PRELOADED = ["lra_bench.runner", "lra_bench.trainer", "torch._dynamo", "torch.distributed"]
 # By address and port: the same processes may do several runs.
 _stores: dict[tuple[str, int], Any] = {}
 
@@ -71,7 +73,7 @@ class Team(AbstractContextManager["Team"]):
         self.here, self.start = here, start
         self.store: Any = None
         self.others: list[Any] = []
-        self.has_group = self.is_closing = False
+        self.has_group = self.has_lost = self.is_closing = False
         self._looked_at = float("-inf")
 
     def __enter__(self) -> Team:
@@ -140,7 +142,9 @@ class Team(AbstractContextManager["Team"]):
 
     def _start_others(self) -> None:
         assert self.start is not None
+        # Forked from one that has imported what takes seconds, and has computed nothing.
         forks = multiprocessing.get_context("forkserver")
+        forks.set_forkserver_preload(_PRELOADED)
         for rank in range(1, self.here.size):
             place = replace(self.here, rank=rank, local_rank=rank)
             process = forks.Process(
@@ -227,7 +231,10 @@ class Team(AbstractContextManager["Team"]):
 
     def why(self, error: RuntimeError) -> Exception:
         """Return what another process says of its end, having met an error of PyTorch's."""
-        until = time.monotonic() + _LEAVE_SECONDS / 4
+        self.has_lost = True
+        # Others may be waiting for this process, and not for the one that is gone.
+        self._close_group()
+        until = time.monotonic() + _WHY_SECONDS
         while time.monotonic() < until:
             try:
                 self._raise_failure()
@@ -314,7 +321,8 @@ class Team(AbstractContextManager["Team"]):
             else:
                 self._close_group()
                 self._set("over", "")
-                self._until(self._have_left, _LEAVE_SECONDS)
+                # Whoever is gone for good cannot say that it has left.
+                self._until(self._have_left, _WHY_SECONDS if self.has_lost else _LEAVE_SECONDS)
         self._close_group()
         for process in self.others:
             process.join(_LEAVE_SECONDS if self._get_left(process) else 0.0)

@@ -5,131 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_up_runs import TASKS, config, loader, model_for, train, without_times
+from made_up_tasks import EvenTokens, FirstToken
+from together import together
 from torch import Tensor, nn
 
 from lra_bench import randomness, trainer
 from lra_bench.checkpoint import Checkpoint, State
-from lra_bench.data import Loader
 from lra_bench.distributed import ALONE, World, check_norms
 from lra_bench.errors import UserError
-from lra_bench.heads import TaskModel, make_model
+from lra_bench.heads import TaskModel
 from lra_bench.interrupt import Interrupt
-from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
-from lra_bench.models.ernie_sparse import ErnieSparseEncoder
 from lra_bench.models.layers import BatchNorm
-from lra_bench.models.local import LocalAttention
-from lra_bench.models.trunk import TransformerEncoder
 from lra_bench.objective import CrossEntropy, Objective, SelfAttentionRegularization
 from lra_bench.optim import Optimization
-from lra_bench.schema import HeadConfig, TrainConfig
 from lra_bench.tracking import Tracker
 from lra_bench.trainer import Diverged
 from lra_bench.types import Batch
-from made_up_tasks import Brackets, EvenTokens, FirstToken, MadeUp
-from together import CPU, together
 
-HEAD = HeadConfig(
-    pooling="mean",
-    hidden_width=8,
-    num_hidden_layers=None,
-    activation="relu",
-    interaction="concatenate",
-)
-TASKS: dict[str, type[MadeUp]] = {"class": FirstToken, "tokens": EvenTokens, "span": Brackets}
 # What float32 leaves of a weight; eps is large enough that no update divides by what rounding left.
-CLOSE = {"rtol": 1e-4, "atol": 2e-6}
-
-
-def config(**changes: Any) -> TrainConfig:
-    options: dict[str, Any] = {
-        "num_steps": 7, "batch_size": 8, "eval_batch_size": 4, "eval_every": 3,
-        "bucketing": True, "learning_rate": 0.003, "schedule": "cosine", "num_warmup_steps": 2,
-        "weight_decay": 0.1, "decay": "all", "diagonal_learning_rate": None,
-        "input_learning_rate": None, "step_learning_rate": None, "kernel_decay": "all",
-        "beta1": 0.9, "beta2": 0.98, "eps": 1e-3,
-        "max_grad_norm": 0.5, "precision": "float32", "compile": False,
-    }  # fmt: skip
-    return TrainConfig(**{**options, **changes})
-
-
-def model_for(task: MadeUp, *, norm: str = "layer", dropout: float = 0.0) -> TaskModel:
-    randomness.seed_all(5)
-    spec = EncoderSpec(
-        vocab_size=9,
-        max_length=20,
-        num_layers=2,
-        width=8,
-        num_heads=2,
-        qkv_width=8,
-        ffn_width=8,
-        dropout=dropout,
-        norm=norm,
-    )
-    encoder: SequenceEncoder
-    if norm == "layer":
-        encoder = ErnieSparseEncoder(spec, block_size=4)
-    else:
-        encoder = TransformerEncoder(spec, mixer=partial(LocalAttention, block_size=4))
-    return make_model(encoder, task.spec, HEAD)
-
-
-def loader(task: MadeUp, world: World, split: Any, batch_size: int) -> Loader:
-    return Loader(
-        task.examples(split),
-        task.spec,
-        batch_size=batch_size,
-        bucketing=True,
-        device=CPU,
-        rank=world.rank,
-        size=world.size,
-    )
-
-
-def train(
-    world: World,
-    folder: Path,
-    target: str = "class",
-    objective: Objective | None = None,
-    options: dict[str, Any] | None = None,
-    settings: dict[str, Any] | None = None,
-) -> tuple[dict[str, Tensor], State]:
-    """Train on 30 examples, four batches of which the last is short; return weights and state."""
-    task = TASKS[target](num_examples=30)
-    model = model_for(task, **(options or {}))
-    training = config(**(settings or {}))
-    optimization = Optimization(model, training, world=world)
-    checkpoint = Checkpoint(
-        folder / "run.pt",
-        model,
-        optimization.optimizer,
-        run_id="this",
-        every_seconds=1e9,
-        world=world,
-        seed=3,
-    )
-    state = checkpoint.restore()
-    trainer.train(
-        model,
-        state,
-        objective=objective or CrossEntropy(),
-        optimization=optimization,
-        training=loader(task, world, "train", training.batch_size),
-        validation=loader(task, world, "validation", training.eval_batch_size),
-        config=training,
-        seed=3,
-        checkpoint=checkpoint,
-        tracker=Tracker(),
-        interrupt=Interrupt(),
-        world=world,
-    )
-    return {**model.state_dict()}, state
+RELATIVE, ABSOLUTE = 1e-4, 2e-6
 
 
 def check_close(found: Sequence[Any], whole: tuple[dict[str, Tensor], State]) -> None:
@@ -141,17 +42,15 @@ def check_close(found: Sequence[Any], whole: tuple[dict[str, Tensor], State]) ->
         assert without_times(state.curve) == without_times(other_state.curve)
         assert state.best_validation == other_state.best_validation
     for name in weights:
-        torch.testing.assert_close(weights[name], whole[0][name], **CLOSE, msg=name)
+        torch.testing.assert_close(
+            weights[name], whole[0][name], rtol=RELATIVE, atol=ABSOLUTE, msg=name
+        )
     for row, wanted in zip(state.curve, whole[1].curve, strict=True):
         for name in set(row) - {"train_seconds"}:
             assert row[name] == pytest.approx(wanted[name], rel=1e-5), name
     assert state.best_step == whole[1].best_step
     for name in ("examples_seen", "tokens_seen"):
         assert getattr(state, name) == getattr(whole[1], name), name
-
-
-def without_times(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: row[key] for key in row if key != "train_seconds"} for row in curve]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +148,8 @@ def norm_share(world: World, x_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Te
     weights = torch.linspace(-1, 2, x_BLD[0].numel()).view_as(x_BLD[0])
     loss = ((norm(x, mask) * weights) ** 2)[mask].sum() * float(world.rank < len(x_BLD))
     loss.backward()
-    assert x.grad is not None and norm.weight.grad is not None
+    assert x.grad is not None
+    assert norm.weight.grad is not None
     return x.grad, norm.weight.grad, norm.variance_D
 
 
@@ -359,7 +259,8 @@ def test_going_on_with_another_number_of_processes(tmp_path: Path) -> None:
     (first, second), (again, second_again, third) = drawn["two"], drawn["three"]
     assert torch.equal(again, first)
     assert torch.equal(second_again, second)
-    assert not torch.equal(third, second) and not torch.equal(third, first)
+    assert not torch.equal(third, second)
+    assert not torch.equal(third, first)
 
 
 def resume(world: World, folder: Path) -> Tensor:

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-
 from faults.harness import start_server
+
 from lra_bench.distributed import World
 from lra_bench.interrupt import Interrupt
 from lra_bench.places import Place
