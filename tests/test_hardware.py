@@ -76,3 +76,28 @@ def test_the_peak_follows_what_is_used() -> None:
 
 def test_the_allocator_says_whether_it_listened() -> None:
     assert isinstance(hardware.keep_freed_memory(), bool)
+
+
+@pytest.mark.parametrize(
+    ("told", "cores"),
+    [
+        ({}, None),
+        # Of the job that started a shell, perhaps: nothing is known of this machine.
+        ({"SLURM_CPUS_PER_TASK": "3"}, None),
+        ({"SLURM_JOB_ID": "7"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "SLURM_CPUS_ON_NODE": "6"}, 3),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "6"}, 6),
+        (
+            {
+                "SLURM_JOB_ID": "7",
+                "SLURM_CPUS_ON_NODE": "6",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x3),1",
+            },
+            3,
+        ),
+    ],
+)
+def test_slurm_tells_how_many_cores_there_are(told: dict[str, str], cores: int | None) -> None:
+    assert hardware.cores_from_slurm(told) == cores
+    machine = hardware.num_cores({})
+    assert hardware.num_cores(told) == min(machine, cores or machine)
