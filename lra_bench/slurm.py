@@ -20,6 +20,8 @@ from lra_bench import words
 from lra_bench.errors import UserError
 
 LAUNCHER = "hydra/launcher=submitit_slurm"
+_WORD = "hydra/launcher="
+_OTHERS = ("basic", "joblib", "ray", "submitit_local")
 EXTRA = "pip install 'lra_bench[slurm]'"
 # Slurm takes no longer arrays unless its MaxArraySize has been raised.
 _MAX_ARRAY = 1000
@@ -40,9 +42,23 @@ class Refused(UserError):
     """Slurm did not take a job."""
 
 
-def is_asked_for(asked: Sequence[str]) -> bool:
-    """Return whether words ask for jobs of Slurm."""
-    return LAUNCHER in asked
+def is_asked_for(
+    asked: Sequence[str], run: Sequence[str], config_dirs: Sequence[Path] = ()
+) -> bool:
+    """Return whether words ask for jobs of Slurm, by Hydra's launcher or one made of it.
+
+    Args:
+        asked: The words of a sweep, as `sweep.spelt_out` returns them.
+        run: The words of one of its runs.
+        config_dirs: Folders that are searched besides ``conf/``.
+
+    Raises:
+        UserError: There is no such launcher.
+    """
+    names = [word.removeprefix(_WORD) for word in asked if word.startswith(_WORD)]
+    if not names or names[-1] in _OTHERS:
+        return False
+    return str(_options(asked, run, config_dirs).get("_target_")).endswith(".SlurmLauncher")
 
 
 def has_ended(state: str | None) -> bool:
@@ -133,7 +149,10 @@ def _options(
     except (HydraException, OmegaConfBaseException) as error:
         # The second line is the remedy, where there is one.
         why = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise UserError(f"{why.rstrip('.')}; {LAUNCHER} comes with {EXTRA}") from error
+        raise UserError(
+            f"{why.rstrip('.')}; {LAUNCHER} comes with {EXTRA}, other launchers and sweepers with "
+            f"lra_bench[sweeps] and lra_bench[ray]"
+        ) from error
     assert isinstance(options, dict)
     return {str(name): value for name, value in options.items()}
 

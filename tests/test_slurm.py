@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from lra_bench import slurm
 from lra_bench.errors import UserError
 
+DOCS = Path(__file__).parents[1] / "docs/cluster.md"
 RUN = ["task=listops", "model=local", "setting=smoke"]
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -66,6 +68,27 @@ def test_runs_become_an_array_with_the_options_of_the_launcher(
     assert made.submit(str, [["seed=3"]]) == ["7"]
     assert made.log("7_1").name == "7_1_0_log.err"
     assert made.log("7_1").parent.parent == script.parent.parent
+
+
+def test_a_launcher_made_of_it_is_one_of_slurm(commands: Path, tmp_path: Path) -> None:
+    place = tmp_path / "conf/hydra/launcher"
+    place.mkdir(parents=True)
+    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.M | re.S)
+    (place / "ours.yaml").write_text(blocks[0])
+    folders = [tmp_path / "conf"]
+    ours = ["hydra/launcher=ours", "hydra.launcher.timeout_min=30"]
+    assert slurm.is_asked_for(ours, RUN, folders)
+    say(commands, "sbatch", "Submitted batch job 7")
+    run = [*RUN, f"results_dir={tmp_path}"]
+    slurm.Queue(ours, run, folders).submit(str, [["seed=0"]])
+    (script,) = tmp_path.glob("sweeps/*/*/.submitit/7/7_submission.sh")
+    for option in ("--partition=gpu", "--cpus-per-task=8", "--time=30"):
+        assert f"#SBATCH {option}\n" in script.read_text()
+    assert slurm.is_asked_for([slurm.LAUNCHER], RUN)
+    for other in ([], ["hydra/launcher=joblib"], ["hydra/launcher=basic"]):
+        assert not slurm.is_asked_for(other, RUN)
+    with pytest.raises(UserError, match=r"nothing.*lra_bench\[slurm\]"):
+        slurm.is_asked_for(["hydra/launcher=nothing"], RUN)
 
 
 def test_states_are_read_and_silence_is_told_apart(commands: Path, tmp_path: Path) -> None:

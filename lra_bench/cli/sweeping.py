@@ -60,13 +60,14 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     runs = [Planned(key, one.title, one.command()) for key, one in requests.items()]
     print(count(len(runs), "run"), file=sys.stderr)
     began = time.monotonic()
-    first = next(iter(requests.values())).config
-    with planned(Path(first.results_dir), runs) as folder, _stopping(folder):
+    first = next(iter(requests.values()))
+    over_slurm = [part for part in parts if slurm.is_asked_for(part, first.words, config_dirs)]
+    with planned(Path(first.config.results_dir), runs) as folder, _stopping(folder):
         _note_finished(requests.values(), folder)
-        if any(map(slurm.is_asked_for, parts)):
-            _over_a_cluster(parts, config_dirs, folder, requests)
+        if over_slurm:
+            _over_a_cluster(over_slurm[0], config_dirs, folder, requests)
         else:
-            _rounds(parts, config_dirs, folder, runs, may_wait=first.wait)
+            _rounds(parts, config_dirs, folder, runs, may_wait=first.config.wait)
         outcomes = {run: folder.outcome(run.request_id) for run in runs}
         stopped = folder.stopped_by()
     _summarize(outcomes, time.monotonic() - began)
@@ -132,7 +133,7 @@ def _is_done(request: Request) -> bool:
 
 
 def _over_a_cluster(
-    parts: Sequence[Sequence[str]],
+    asked: Sequence[str],
     config_dirs: Sequence[Path],
     folder: SweepFolder,
     requests: Mapping[str, Request],
@@ -146,7 +147,6 @@ def _over_a_cluster(
     from lra_bench.cli.cluster import Watch
 
     first = next(iter(requests.values()))
-    asked = next(part for part in parts if slurm.is_asked_for(part))
     Watch(
         slurm.Queue(asked, first.words, config_dirs),
         folder,
