@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,15 @@ class Cell:
 
 
 def _attending(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(q.shape, k.shape, v.shape)
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))
 
 
 def _attending_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+    return int(sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape))
 
 
 # PyTorch counts attention on a GPU alone.
-_ON_A_CPU = {
+_ON_A_CPU: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attending,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attending_backward,
 }
@@ -113,7 +113,7 @@ class Counting(TorchDispatchMode):
     """Counts operations, by the formulas of PyTorch's own counter, and the calls that compute."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.launches = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -123,7 +123,8 @@ class Counting(TorchDispatchMode):
         if kind in _ON_A_CPU:
             self.flops += _ON_A_CPU[kind](*args)
         elif kind in flop_registry:
-            self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
+            formula: Any = flop_registry[kind]
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
         return out
 
 
@@ -160,7 +161,7 @@ def cell_of(model: str, task: str, device: str | None) -> Cell:
     evaluations = -(-config.train.num_steps // config.train.eval_every)
     began = time.perf_counter()
     try:
-        counted = count(request)
+        counted: dict[str, Any] = {**count(request)}
     except UserError as error:
         print(f"{task:<10} {model:<18} {error}", flush=True)
         return Cell(model, task, refusal=str(error))

@@ -190,13 +190,13 @@ def test_a_run_that_another_process_is_at_is_waited_for(
     key = sweep.key("seed=0")
     request = sweep.requests[key]
     folder = RunFolder(Path(request.config.results_dir), request.names, key)
-    lock = locks.take(folder.lock_path)
-    assert lock is not None
+    first = locks.take(folder.lock_path)
+    assert first is not None
 
     def pause() -> None:
         if sweep.looks == 5:
             sweep.records.add(key)
-            lock.release()
+            first.release()
 
     sweep.watch(pause=pause)
     assert list(sweep.queue.runs.values()) == ["seed=1"]
