@@ -20,7 +20,9 @@ from typing import Any
 # Before torch: the package settles how threads wait.
 from lra_bench.compose import Request, compose  # isort: split
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lra_bench import processes
 from lra_bench.build import build_task
@@ -81,6 +83,8 @@ def step(world: World, request: Request, orders: Connection) -> None:
             loss = optimization.step(found.total, done, number=count)
             done += 1
         orders.send((time.perf_counter() - began, loss.item()))
+    flat = torch.cat([parameter.detach().double().reshape(-1) for parameter in model.parameters()])
+    orders.send(flat.numpy())
 
 
 class Arm:
@@ -104,7 +108,7 @@ class Arm:
             ours, theirs = multiprocessing.Pipe()
             here = Place(rank, size, rank, size, "127.0.0.1", port if size > 1 else 0)
             arguments: Any = (here, request, num_threads, theirs)
-            processes.start(context.Process(target=serve, args=arguments))
+            context.Process(target=serve, args=arguments).start()
             self.orders.append(ours)
 
     def round(self, num_steps: int) -> float:
@@ -113,12 +117,17 @@ class Arm:
             orders.send(num_steps)
         answers = [orders.recv() for orders in self.orders]
         self.losses.append(answers[0][1])
-        return max(seconds for seconds, _ in answers) / num_steps
+        longest: float = max(seconds for seconds, _ in answers)
+        return longest / num_steps
 
-    def close(self) -> None:
-        """Let the processes end."""
+    def weights(self) -> NDArray[np.float64]:
+        """Let the processes end, and return all weights, which are the same in each."""
         for orders in self.orders:
             orders.send(0)
+        first: NDArray[np.float64]
+        first, *others = [orders.recv() for orders in self.orders]
+        assert all((first == other).all() for other in others)
+        return first
 
 
 def main() -> None:
@@ -134,7 +143,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     request = compose([*asked.words, "trunk.dropout=0", "trunk.attention_dropout=0"])
-    build_task(request).prepare()
+    task = build_task(request)
+    task.prepare()
+    model = assemble(request.config, task.spec)
+    begun = np.concatenate([x.detach().double().numpy().ravel() for x in model.parameters()])
     arms = [Arm(1, asked.processes, request), Arm(asked.processes, 1, request)]
     for arm in arms:
         arm.round(2)
@@ -152,7 +164,13 @@ def main() -> None:
             f"| {name} | {statistics.median(ms):.1f} ({min(ms):.1f} to {max(ms):.1f}) | "
             f"{arm.losses[-1]:.7f} |"
         )
-        arm.close()
+    one, several = (arm.weights() for arm in arms)
+    num_steps = 2 + asked.rounds * asked.steps
+    print(
+        f"\nafter {num_steps} steps the largest difference of a weight is "
+        f"{np.abs(one - several).max():.1e}, of weights up to {np.abs(one).max():.1f} that have "
+        f"moved by up to {np.abs(one - begun).max():.1e}"
+    )
     print(
         f"\n{asked.processes} processes are {statistics.median(ratios):.2f} times as fast "
         f"({min(ratios):.2f} to {max(ratios):.2f})"

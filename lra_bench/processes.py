@@ -19,7 +19,7 @@ def start(process: BaseProcess) -> None:
     Ctrl-C goes to every process of a terminal: it is held back there until `hear_interrupts`, and
     what comes meanwhile reaches this one afterwards.
     """
-    with _interrupts_held(), _main_hidden():
+    with _interrupts_held(), _main_hidden(), _known_start_method():
         process.start()
 
 
@@ -47,6 +47,20 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
+def _known_start_method() -> Iterator[None]:
+    """Keep from a process what joblib calls its own way of starting, which it would not know."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method in (None, *multiprocessing.get_all_start_methods()):
+        yield
+        return
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(method, force=True)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Team(AbstractContextManager["Team"]):
         self.here, self.start = here, start
         self.store: Any = None
         self.others: list[Any] = []
-        self.has_group = self.has_lost = self.is_closing = False
+        self.has_group = self.has_lost = self.is_closing = self.on_gpu = False
         self._looked_at = float("-inf")
 
     def __enter__(self) -> Team:
@@ -201,11 +201,12 @@ class Team(AbstractContextManager["Team"]):
 
         from lra_bench.distributed import Group
 
-        if device.type == "cuda":
+        self.on_gpu = device.type == "cuda"
+        if self.on_gpu:
             torch.cuda.set_device(device)
         try:
             dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo",
+                "nccl" if self.on_gpu else "gloo",
                 store=dist.PrefixStore("group", self.store),  # type: ignore[attr-defined]
                 rank=self.here.rank,
                 world_size=self.here.size,
@@ -215,19 +216,25 @@ class Team(AbstractContextManager["Team"]):
             world = Group(self.here.rank, self.here.size, device=device, explain=self.why)
         except RuntimeError as error:
             raise self.why(error) from error
-        if device.type == "cuda" and self.others:
+        if self.on_gpu and self.others:
             threading.Thread(target=self._watch, daemon=True).start()
         return world
 
     def _watch(self) -> None:
         """Free this process from waiting on a GPU for one that is gone."""
-        from torch.distributed import distributed_c10d
-
         while not self.is_closing:
             if connection.wait([process.sentinel for process in self.others], timeout=1.0):
                 break
         if not self.is_closing and any(process.exitcode for process in self.others):
-            distributed_c10d._abort_process_group()
+            self._abort()
+
+    def _abort(self) -> None:
+        """Give up what a GPU waits for."""
+        from torch.distributed import distributed_c10d
+
+        # What PyTorch cannot give up any more has ended.
+        with suppress(RuntimeError, ValueError):
+            distributed_c10d._get_default_group().abort()
 
     def why(self, error: RuntimeError) -> Exception:
         """Return what another process says of its end, having met an error of PyTorch's."""
@@ -352,6 +359,8 @@ class Team(AbstractContextManager["Team"]):
 
         if self.has_group:
             self.has_group = False
+            if self.has_lost and self.on_gpu:
+                self._abort()
             # One that is broken may complain.
             with suppress(RuntimeError):
                 dist.destroy_process_group()

@@ -78,8 +78,9 @@ def for_launcher(words: Sequence[str], cores: int | None = None) -> list[str]:
     options = dict(word.split("=", 1) for word in words)
     if options.get(_LAUNCHER) != "joblib":
         return list(words)
-    workers = num_workers(words, cores)
-    more = {"num_threads": str(max(1, (cores or num_cores()) // workers)), "quiet": "true"}
+    each = options.get("num_processes", "1")
+    shares = num_workers(words, cores) * (int(each) if re.fullmatch(r"[1-9]\d{0,3}", each) else 1)
+    more = {"num_threads": str(max(1, (cores or num_cores()) // shares)), "quiet": "true"}
     return [*words, *(f"{key}={value}" for key, value in more.items() if key not in options)]
 
 

@@ -101,3 +101,13 @@ def test_slurm_tells_how_many_cores_there_are(told: dict[str, str], cores: int |
     assert hardware.cores_from_slurm(told) == cores
     machine = hardware.num_cores({})
     assert hardware.num_cores(told) == min(machine, cores or machine)
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    """One that is named, or fewer than processes, is refused; without a GPU all share the CPU."""
+    assert hardware.choose_device("cpu", local_rank=1, local_size=2) == torch.device("cpu")
+    with pytest.raises(UserError, match="each of 2 processes has its own; use cuda"):
+        hardware.choose_device("cuda:1", local_rank=1, local_size=2)
+    too_many = torch.cuda.device_count() + 2
+    with pytest.raises(UserError, match=f"each of {too_many} processes needs one"):
+        hardware.choose_device("cuda", local_rank=0, local_size=too_many)

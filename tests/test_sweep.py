@@ -103,6 +103,7 @@ def test_workers_share_the_cores() -> None:
         ([*parallel, "hydra.launcher.n_jobs=2"], 4),
         ([*parallel, "hydra.launcher.n_jobs=-2"], 1),
         ([*parallel, "hydra.launcher.n_jobs=100"], 1),
+        ([*parallel, "hydra.launcher.n_jobs=2", "num_processes=2"], 2),
     ):
         assert sweep.for_launcher(words, 8) == [*words, f"num_threads={threads}", "quiet=true"]
     own = [*parallel, "num_threads=3", "quiet=false"]

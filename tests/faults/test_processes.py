@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+import torch
 from together import places
 
 from faults.harness import Bench, Fault, numbers
@@ -52,7 +53,7 @@ def start_all(bench: Bench, size: int, *words: str) -> list[ForkServerProcess]:
 
 def codes(processes: list[ForkServerProcess]) -> list[int | None]:
     for process in processes:
-        process.join(60)
+        process.join(300)
     return [process.exitcode for process in processes]
 
 
@@ -214,6 +215,32 @@ def test_the_command_starts_the_others_and_ends_with_them(long: Bench) -> None:
     assert long.record().status == "failed"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_make_what_one_makes(tmp_path: Path, words: list[str]) -> None:
+    records = []
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        bench = Bench(tmp_path / str(size), [*words, "trunk.dropout=0", "device=cuda"])
+        assert bench.run(f"num_processes={size}") == 0, bench.said()
+        records.append(bench.record())
+    one, two = records
+    assert one.test is not None
+    assert two.test is not None
+    assert two.num_processes == 2
+    assert two.test.loss == pytest.approx(one.test.loss, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_one_that_dies_ends_all_on_gpus(long: Bench) -> None:
+    process = long.start(TWO, "device=cuda")
+    reach_steps(long)
+    (other,) = [pid for child in children_of(process.pid) for pid in children_of(child)]
+    os.kill(other, signal.SIGKILL)
+    assert codes([process]) == [1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
 def test_a_sweep_of_runs_of_two(
@@ -257,7 +284,8 @@ def test_killed_now_and_then(tmp_path: Path, words: list[str], undisturbed: RunR
 @pytest.mark.slow
 def test_fifty_kills_of_two_processes(tmp_path: Path, cache_dir: Path) -> None:
     asked = [
-        *("run", "task=listops", "model=ernie_sparse", "setting=smoke", "train.num_steps=300"),
+        *("run", "task=listops", "model=ernie_sparse", "setting=smoke", "train.num_steps=150"),
+        "train.eval_every=50",
         *("checkpoint_seconds=0.1", "seed=3", f"cache_dir={cache_dir}", "num_threads=1"),
     ]
     for name in ("whole", "killed"):
