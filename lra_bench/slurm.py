@@ -25,7 +25,10 @@ _OTHERS = ("basic", "joblib", "ray", "submitit_local")
 EXTRA = "pip install 'lra_bench[slurm]'"
 # Slurm takes no longer arrays unless its MaxArraySize has been raised.
 _MAX_ARRAY = 1000
+# A state of ours: in the queue, and Slurm does not start it until somebody says so.
+HELD = "HELD"
 _ACTIVE = {
+    HELD,
     *("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING"),
     *("STAGE_OUT", "RESIZING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"),
     *("RESV_DEL_HOLD", "REVOKED"),
@@ -118,12 +121,19 @@ class Queue:
         return Path(str(self.folder).replace("%j", job)) / f"{job}_0_log.err"
 
     def states(self) -> dict[str, str] | None:
-        """Return the state of each job that Slurm still knows of; None if it does not answer."""
-        told = _call("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T")
+        """Return the state of each job that Slurm still knows of; None if it does not answer.
+
+        One in the queue that waits for somebody to release it is `HELD`.
+        """
+        told = _call("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
         if told is None:
             return None
-        rows = (line.strip().partition("|") for line in told.splitlines())
-        return {job: state for job, _, state in rows if state}
+        found = {}
+        for line in told.splitlines():
+            job, state, reason = (line.strip().split("|", 2) + ["", ""])[:3]
+            if state:
+                found[job] = HELD if state == "PENDING" and "held" in reason.lower() else state
+        return found
 
     def stop(self, jobs: Iterable[str]) -> None:
         """Take jobs that wait out of the queue, and ask those that run to save and to end."""

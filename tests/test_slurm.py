@@ -93,8 +93,13 @@ def test_a_launcher_made_of_it_is_one_of_slurm(commands: Path, tmp_path: Path) -
 
 def test_states_are_read_and_silence_is_told_apart(commands: Path, tmp_path: Path) -> None:
     made = queue(tmp_path)
-    say(commands, "squeue", "7_0|RUNNING\n7_1|PENDING\n6|NODE_FAIL")
-    assert made.states() == {"7_0": "RUNNING", "7_1": "PENDING", "6": "NODE_FAIL"}
+    held = "7_2|PENDING|launch failed requeued held\n8|PENDING|JobHeldUser"
+    say(commands, "squeue", f"7_0|RUNNING|None\n7_1|PENDING|Priority\n6|NODE_FAIL|None\n{held}")
+    assert made.states() == {
+        **{"7_0": "RUNNING", "7_1": "PENDING", "6": "NODE_FAIL"},
+        **dict.fromkeys(("7_2", "8"), slurm.HELD),
+    }
+    assert not slurm.has_ended(slurm.HELD)
     say(commands, "squeue", "")
     assert made.states() == {}
     say(commands, "squeue", "Unable to contact slurm controller", 1)

@@ -18,7 +18,7 @@ from typing import Protocol
 from lra_bench.compose import Request
 from lra_bench.console import count
 from lra_bench.runs import RunFolder
-from lra_bench.slurm import Refused, has_ended
+from lra_bench.slurm import HELD, Refused, has_ended
 from lra_bench.sweep_folder import FINAL, MAX_KILLS, Outcome, SweepFolder
 
 # Time between two looks at the jobs [seconds].
@@ -157,6 +157,11 @@ class Watch:
             if not has_ended(state):
                 if (state, self.before[job]) == ("PENDING", "RUNNING"):
                     say(f"{self._title(key)}: Slurm has put its job {job} back into the queue")
+                if state == HELD != self.before[job]:
+                    say(
+                        f"{self._title(key)}: Slurm holds its job {job} back; scontrol release "
+                        f"{job} lets it start, scancel {job} leaves it out"
+                    )
                 self.before[job] = state or ""
                 continue
             outcome = self.folder.outcome(key).state

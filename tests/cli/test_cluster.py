@@ -12,7 +12,7 @@ from lra_bench import locks
 from lra_bench.cli.cluster import Watch
 from lra_bench.compose import Request, compose
 from lra_bench.runs import RunFolder
-from lra_bench.slurm import Refused, has_ended
+from lra_bench.slurm import HELD, Refused, has_ended
 from lra_bench.sweep_folder import Outcome, Planned, SweepFolder, planned
 
 
@@ -167,7 +167,7 @@ def test_a_cancelled_job_is_left_and_one_that_never_begins_given_up(sweep: Sweep
 def test_slurm_puts_a_job_back_and_does_not_answer_for_a_while(
     sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = iter(["PENDING", "RUNNING", None, "RUNNING", "PENDING", "RUNNING"])
+    states = iter(["PENDING", "RUNNING", None, "RUNNING", "PENDING", HELD, HELD, "RUNNING"])
 
     def told() -> dict[str, str] | None:
         state = next(states, "COMPLETED")
@@ -181,6 +181,7 @@ def test_slurm_puts_a_job_back_and_does_not_answer_for_a_while(
     assert sweep.states() == ["done", "done"]
     said = capsys.readouterr().err
     assert said.count("Slurm has put its job 0 back into the queue\n") == 1
+    assert said.count("Slurm holds its job 0 back; scontrol release 0 lets it start") == 1
     assert list(sweep.queue.runs) == ["0", "1"]
 
 
