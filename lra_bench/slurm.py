@@ -130,7 +130,7 @@ class Queue:
             return None
         found = {}
         for line in told.splitlines():
-            job, state, reason = (line.strip().split("|", 2) + ["", ""])[:3]
+            job, state, reason = [*line.strip().split("|", 2), "", ""][:3]
             if state:
                 found[job] = HELD if state == "PENDING" and "held" in reason.lower() else state
         return found
