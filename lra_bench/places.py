@@ -95,13 +95,15 @@ def _of_slurm(environ: Mapping[str, str]) -> Place:
     # Two jobs may share a machine, and two steps a job.
     number = int(environ["SLURM_JOB_ID"]) * 8 + int(environ.get("SLURM_STEP_ID", 0))
     tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", str(size))
+    alone = environ.get("SLURM_STEP_NUM_NODES") == "1"
     return Place(
         int(environ["SLURM_PROCID"]),
         size,
         int(environ["SLURM_LOCALID"]),
         # As many as on the first node; "2(x3),1" is two on each of three nodes and one on another.
         int(tasks.split(",")[0].split("(")[0]),
-        environ.get("MASTER_ADDR") or first_host(nodes),
+        # One node needs no name, which not every network knows.
+        environ.get("MASTER_ADDR") or ("127.0.0.1" if alone else first_host(nodes)),
         int(environ.get("MASTER_PORT") or 20_000 + number % 20_000),
     )
 

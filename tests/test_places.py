@@ -40,6 +40,13 @@ def test_of_slurm() -> None:
     assert chosen == Place(5, 8, 1, 4, "here", 4000, False)
 
 
+def test_one_node_of_slurm_needs_no_name() -> None:
+    on_one = SLURM | {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_TASKS_PER_NODE": "8"}
+    found = started_place(on_one)
+    assert found is not None
+    assert (found.address, found.local_size) == ("127.0.0.1", 8)
+
+
 @pytest.mark.parametrize(
     "environ",
     [
