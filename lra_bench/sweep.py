@@ -135,6 +135,11 @@ def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) 
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(do)()
     except BrokenExecutor as error:
         raise WorkerDied from error
+    except RuntimeError as error:
+        # Not imported for it: who uses another launcher need not have it.
+        if type(error).__module__.split(".")[0] != "submitit":
+            raise
+        raise WorkerDied from error
     except HydraException as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{first}; launchers and sweepers come with {EXTRA}") from error

@@ -307,17 +307,24 @@ def _search(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     from lra_bench import sweep as sweeps
 
     study = search.begin(words, config_dirs=config_dirs)
-    stopped = None
+    stopped, lost = None, False
     with study.lock(), planned(study.results_dir, []) as folder, _stopping(folder):
         todo = study.words_for_what_is_left()
         if todo:
             job = partial(_trial, config_dirs, folder)
-            # A trial that fails is one point less.
-            with suppress(sweeps.RunFailed):
+            try:
                 sweeps.launch(sweeps.for_launcher(todo), job, config_dirs=config_dirs)
+            except sweeps.RunFailed:
+                # A trial that fails is one point less.
+                pass
+            except sweeps.WorkerDied:
+                lost = True
         stopped = folder.stopped_by()
     if stopped is not None:
         raise Interrupted(stopped)
+    if lost:
+        print("a job was killed; the same line goes on with the search", file=sys.stderr)
+        return EXIT_FAILED
     told, found = study.conclude()
     print(told, file=sys.stderr)
     return 0 if found else EXIT_FAILED
