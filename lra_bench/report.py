@@ -98,6 +98,8 @@ def _results(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "standard error, test split", text
     if record.majority_baseline is not None:
         yield "most frequent answer", _value(record.majority_baseline, record.ranking_metric)
+    for name, value in record.data.get("baselines", {}).items():
+        yield name, _value(value, record.ranking_metric)
     if record.best_step is not None:
         yield "best of validation", f"step {record.best_step:,} of {record.num_steps:,}"
 

@@ -75,5 +75,8 @@ def _result(record: RunRecord, evaluation: Evaluation) -> str:
     if record.majority_baseline is not None and evaluation is record.test:
         always = "always answering the most frequent class"
         beside.append(f"{always}: {record.majority_baseline:{form}}")
+    if evaluation is record.test:
+        found = record.data.get("baselines", {})
+        beside += [f"{name}: {value:{form}}" for name, value in found.items()]
     rest = f" ({'; '.join(beside)})" if beside else ""
     return f"{ranking.title} {evaluation[ranking.name]:{form}}{rest}"
