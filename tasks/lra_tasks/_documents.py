@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -162,7 +163,7 @@ def zip_members(path: Path, progress: ProgressCallback = ignore_progress) -> Ite
     Raises:
         UserError: It is broken, encrypted, or holds names that climb out of its folder.
     """
-    with guarded(path, REMEDY):
+    with _guarded_zip(path):
         archive = zipfile.ZipFile(path)
     with archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -177,7 +178,7 @@ def zip_members(path: Path, progress: ProgressCallback = ignore_progress) -> Ite
                 )
             if entry.flag_bits & 1:
                 raise UserError(f"{path} is encrypted; unpack it")
-            with guarded(path, REMEDY):
+            with _guarded_zip(path):
                 file = archive.open(entry)
             name, place = "/".join(parts), f"{path}, member {entry.filename!r}"
             with file:
@@ -187,6 +188,16 @@ def zip_members(path: Path, progress: ProgressCallback = ignore_progress) -> Ite
                 progress(Progress(f"reading {path.name} [files]", at, len(entries)))
 
 
+@contextmanager
+def _guarded_zip(path: Path) -> Iterator[None]:
+    """Turn whatever a broken zip archive causes into one clear error."""
+    with guarded(path, REMEDY):
+        try:
+            yield
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as error:
+            raise ValueError(str(error)) from error
+
+
 class _OfZip:
     """A file inside a zip archive; what goes wrong in reading it is said of the archive."""
 
@@ -194,11 +205,11 @@ class _OfZip:
         self._file, self._path = file, path
 
     def read(self, size: int = -1) -> bytes:
-        with guarded(self._path, REMEDY):
+        with _guarded_zip(self._path):
             return self._file.read(size)
 
     def readline(self, size: int = -1) -> bytes:
-        with guarded(self._path, REMEDY):
+        with _guarded_zip(self._path):
             return self._file.readline(size)
 
 
