@@ -166,12 +166,13 @@ def zip_members(path: Path, progress: ProgressCallback = ignore_progress) -> Ite
     with _guarded_zip(path):
         archive = zipfile.ZipFile(path)
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        # One without a name is no folder; a damaged archive can have it.
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         if sum(entry.file_size for entry in entries) > _MAX_BYTES:
             raise UserError(f"{path} unpacks to more than {_MAX_BYTES:,} bytes; {REMEDY}")
         for at, entry in enumerate(entries):
             parts = [part for part in entry.filename.split("/") if part not in ("", ".")]
-            if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename:
+            if not parts or entry.filename[0] == "/" or {"..", "\\"} & {*parts, *entry.filename}:
                 raise UserError(
                     f"{path} is refused: it has a member {entry.filename!r} that climbs out of "
                     f"its folder; {REMEDY}"
