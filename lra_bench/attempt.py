@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lra_bench import hardware, provenance
+from lra_bench import hardware, provenance, weights
 from lra_bench import record as records
 from lra_bench.build import as_user_error
 from lra_bench.compose import Request
@@ -45,6 +45,7 @@ class Parts:
         lengths: Lengths to pad batches to [tokens]; empty for no more padding than needed.
         folder: Where its files lie.
         interrupt: Asks it to stop.
+        began: What it took from the run that it begins from, in sentences.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Parts:
     lengths: Sequence[int]
     folder: RunFolder
     interrupt: Interrupt
+    began: Sequence[str] = ()
 
 
 @dataclass
@@ -67,6 +69,7 @@ class _Outcome:
     status: Status = "failed"
     error: str | None = None
     test: Evaluation | None = None
+    weights_sha256: str | None = None
     total_seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
@@ -122,6 +125,7 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
         _train_and_test(parts, outcome, loaders, optimization, checkpoint, tracker)
         outcome.total_seconds = time.monotonic() - began
         outcome.peak_memory_bytes = hardware.peak_memory_bytes(parts.device)
+        _keep_weights(parts, outcome, fingerprint)
         record = _record_of(parts, outcome, fingerprint, code)
         tracker.finish(records.as_dict(record), failed=record.status != "completed")
         finished = True
@@ -189,6 +193,8 @@ def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
     for kind, text in (("warning", info.warning), ("note", info.note)):
         if text:
             tracker.message(f"{kind}: {info.source}: {text}")
+    for sentence in parts.began:
+        tracker.message(sentence)
     if state.step:
         num_steps = parts.request.config.train.num_steps
         tracker.message(f"  going on after step {state.step:,} of {num_steps:,}")
@@ -251,6 +257,13 @@ def _train_and_test(
         outcome.error = " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def _keep_weights(parts: Parts, outcome: _Outcome, fingerprint: str) -> None:
+    """Write the encoder that validation chose, where that was asked for."""
+    if parts.request.config.keep_weights and outcome.status == "completed":
+        folder = parts.folder.weights_folder(fingerprint)
+        outcome.weights_sha256 = weights.keep(parts.model.encoder, folder)
+
+
 def _record_of(
     parts: Parts, outcome: _Outcome, fingerprint: str, code: tuple[str | None, bool | None]
 ) -> RunRecord:
@@ -266,6 +279,9 @@ def _record_of(
         objective=request.names["objective"],
         changes=dict(request.changes),
         seed=request.config.seed,
+        parent=None if request.parent is None else request.parent.record.run_id,
+        pretraining=request.pretraining,
+        weights_sha256=outcome.weights_sha256,
         status=outcome.status,
         error=outcome.error,
         command=request.command(),
@@ -303,6 +319,8 @@ def _write(record: RunRecord, parts: Parts, checkpoint: Checkpoint) -> None:
     """Write the record; then nothing needs the checkpoint, unless the run may go on from it."""
     try:
         records.write(record, parts.folder.results_dir)
+        if record.weights_sha256 is not None:
+            weights.describe(record, parts.folder.weights_folder(record.data_sha256))
     except OSError as error:
         path = parts.folder.record_path(record.data_sha256)
         raise OSError(

@@ -18,15 +18,17 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lra_bench import identity, paths, plain, schema, words
+from lra_bench import identity, paths, plain, record, schema, weights, words
 from lra_bench.errors import UserError
 from lra_bench.schema import GROUPS, NAMED_GROUPS, PATHS, SECTIONS, RunConfig
+from lra_bench.weights import Parent
 
 # The file in `conf/` that a verb begins with.
 RUN, DATA = "run", "data"
@@ -46,6 +48,7 @@ class Request:
             key.
         words: The words that it was composed from.
         config_dirs: Folders that were searched besides the harness's own.
+        parent: The run whose encoder it begins from.
     """
 
     config: RunConfig
@@ -53,6 +56,19 @@ class Request:
     changes: Mapping[str, Any]
     words: Sequence[str]
     config_dirs: Sequence[Path] = ()
+    parent: Parent | None = None
+
+    @cached_property
+    def pretraining(self) -> dict[str, Any] | None:
+        """What the record holds of the run that it begins from."""
+        if self.parent is None:
+            return None
+        return self.parent.pretraining(identity.labels(self.names, self.changes))
+
+    @cached_property
+    def began_from(self) -> str:
+        """The same in a few words, nothing if it begins from fresh weights."""
+        return "" if self.pretraining is None else str(self.pretraining["label"])
 
     @cached_property
     def sections(self) -> dict[str, Any]:
@@ -63,23 +79,28 @@ class Request:
     def request_id(self) -> str:
         """What tells this run from every other that can be asked for; see `identity`."""
         names = {name: self.names[name] for name in NAMED_GROUPS}
-        return identity.request_id(names, self.changes, self.sections, self.config.seed)
+        parent = identity.parent_id(self.pretraining)
+        return identity.request_id(names, self.changes, self.sections, self.config.seed, parent)
 
     @property
     def labels(self) -> dict[str, str]:
         """The names with what was changed about them."""
         names = {name: self.names[name] for name in NAMED_GROUPS}
-        return identity.labels(names, self.changes)
+        return identity.labels(names, self.changes, self.began_from)
 
     @property
     def title(self) -> str:
         """The run in one line for people."""
-        return identity.title(self.names, self.changes, self.config.seed)
+        return identity.title(self.names, self.changes, self.config.seed, self.began_from)
 
     def command(self) -> str:
         """Return a command that repeats the run on any machine."""
         words = [f"{group}={self.names[group]}" for group in NAMED_GROUPS]
         words += [f"{key}={schema.literal(value)}" for key, value in self.changes.items()]
+        if self.parent is not None:
+            words.append(f"init_from={self.parent.record.run_id}")
+            if self.parent.positions != "refuse":
+                words.append(f"init_positions={self.parent.positions}")
         return shlex.join(["lra-bench", "run", *words, f"seed={self.config.seed}"])
 
 
@@ -130,9 +151,52 @@ def compose(
     checked = schema.check(config)
     after = plain.leaves({section: _plain(getattr(checked, section)) for section in SECTIONS})
     changes = {key: value for key, value in after if key not in before or before[key] != value}
-    return Request(
-        checked, {group: names[group] for group in GROUPS}, changes, tuple(asked), config_dirs
-    )
+    parent = None
+    if checked.init_from is not None:
+        parent = _parent_of(checked, asked, config_dirs, conf_dir)
+    elif checked.init_positions != "refuse":
+        raise UserError(
+            f"init_positions={checked.init_positions} says how to begin from another run; name it "
+            f"with init_from="
+        )
+    chosen = {group: names[group] for group in GROUPS}
+    return Request(checked, chosen, changes, tuple(asked), config_dirs, parent)
+
+
+def _parent_of(
+    config: RunConfig, asked: Sequence[str], config_dirs: Sequence[Path], conf_dir: Path | None
+) -> Parent:
+    """Return the run that another begins from.
+
+    Words say in what it was another run than this one: what is asked, for how long and how is
+    said anew, all else that makes an encoder stays.
+    """
+    assert config.init_from is not None
+    results_dir = Path(config.results_dir)
+    if "=" not in config.init_from or Path(config.init_from).expanduser().exists():
+        return weights.find(config.init_from, results_dir, config.init_positions)
+    stays = [item for item in words.parse(words.quote_paths(asked)) if not _said_anew(item)]
+    there = [str(item.input_line) for item in stays] + shlex.split(config.init_from)
+    request = compose(there, config_dirs=config_dirs, conf_dir=conf_dir)
+    found = record.find_all(results_dir, request.names, request.request_id)
+    if len(found) != 1:
+        number = "no" if not found else f"{len(found)} (on other data)"
+        raise UserError(
+            f"init_from: there is {number} finished run of {request.title} below {results_dir}; "
+            + (
+                f"name one by its id: {', '.join(one.run_id for one in found)}"
+                if found
+                else f"run it first: {request.command()} keep_weights=true"
+            )
+        )
+    folder = weights.folder_of(results_dir, found[0].run_id)
+    return weights.of_record(found[0], folder, config.init_positions)
+
+
+def _said_anew(item: Override) -> bool:
+    """Return whether a word is about this run alone, and not about the one it begins from."""
+    section = words.section_of(item)
+    return section in ("objective", "train", "head", "init_from", "init_positions", "tracker")
 
 
 def compose_task(

@@ -27,6 +27,7 @@ def count(
     *,
     target: Target,
     questions: Mapping[str, int] | None = None,
+    bytes_C: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Count what a batch adds to the sums of an evaluation; see `lra_bench.metrics`.
 
@@ -39,6 +40,7 @@ def count(
         metrics: What is to be read from the sums.
         target: What was asked.
         questions: The tokens at which each kind of question is asked; see `TaskSpec`.
+        bytes_C: Bytes of text that each class stands for, int64.
 
     Returns:
         Whole numbers as int64, the loss and the sum of F1 as float64.
@@ -63,6 +65,9 @@ def count(
         sums |= _class_sums(answers, targets, is_asked, is_right, num_classes=logits.shape[-1])
     if any(metric.needs_bags for metric in metrics):
         sums["token_f1"] = token_f1(batch.tokens_BIL[:, 0], answers, targets).sum()
+    if any(metric.needs_bytes for metric in metrics):
+        assert bytes_C is not None, "bytes of no text"
+        sums["bytes"] = bytes_C[targets].sum()
     for kind in (metric.question for metric in metrics if metric.question is not None):
         assert questions is not None, f"{kind} is a question of no task"
         is_here = batch.tokens_BIL[:, 0].flatten()[batch.places_N] == questions[kind]

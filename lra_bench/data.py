@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lra_bench.errors import UserError
-from lra_bench.metrics import constant_answer, metrics_of
+from lra_bench.metrics import Evaluation, constant_answer, metrics_of
 from lra_bench.types import (
     IGNORED,
     Batch,
@@ -37,6 +37,8 @@ from lra_bench.types import (
 POOL_BATCHES = 32
 # Batches that are made while a GPU computes with others.
 AHEAD = 2
+# Of examples that are drawn anew, how many tell what their answers are like.
+_FEW = 4_096
 # Time after which a thread that waits looks whether it is still wanted [seconds].
 _LOOK_SECONDS = 0.1
 
@@ -98,10 +100,12 @@ def _targets_of(
 
 
 def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> float | None:
-    """Return what always answering the most frequent training class reaches on the test split.
+    """Return what can be had on the test split by knowing how often each class is the answer.
 
     Returns:
-        The ranking metric of the task; None for spans, which have no classes.
+        The ranking metric of the task, of always answering the most frequent training class. Where
+        that metric is a loss: of always giving each class the share of the training answers that
+        it has. None for spans, which have no classes.
 
     Raises:
         UserError: A class is none of those that the task promises, or a split asks nothing.
@@ -111,23 +115,33 @@ def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> flo
     seen, asked = (_class_counts(split, spec) for split in (training, test))
     answer = int(seen.argmax())
     counts = dict(enumerate(asked.tolist()))
-    constant = constant_answer(counts, answer, spec.num_classes, len(test))
-    ranking = metrics_of(spec)[0]
-    if ranking.name == "loss":
-        # A constant answer states no probabilities.
-        return None
-    return constant[ranking.name]
+    sums = dict(constant_answer(counts, answer, spec.num_classes, len(test)).sums)
+    # Once more each, so that no class is impossible.
+    shares = (seen + 1) / (seen + 1).sum()
+    sums["loss"] = float(-(asked * np.log(shares)).sum())
+    if spec.symbol_bytes is not None:
+        sums["bytes"] = int((asked * np.array(spec.symbol_bytes)[: len(asked)]).sum())
+    return Evaluation(sums)[metrics_of(spec)[0].name]
 
 
 def _class_counts(examples: Examples, spec: TaskSpec) -> NDArray[np.int64]:
-    targets = [np.atleast_1d(examples[index].target) for index in range(len(examples))]
-    classes = np.concatenate(targets)
-    if spec.target == "tokens":
-        classes = classes[classes != IGNORED]
-    if not len(classes):
+    """Return how often each class is an answer; of what is drawn anew, in some of the examples."""
+    number = len(examples)
+    few = min(number, _FEW) if isinstance(examples, DrawnAnew) else number
+    counts = np.zeros(spec.num_classes, np.int64)
+    if spec.target == "class":
+        classes = np.array([examples[index].target for index in range(number)])
+        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+        return counts + np.bincount(classes, minlength=spec.num_classes)
+    for index in (np.arange(few) * number // few).tolist():
+        target = np.asarray(examples[index].target)
+        classes = target[target != IGNORED]
+        if len(classes):
+            _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+            counts += np.bincount(classes, minlength=spec.num_classes)
+    if not counts.any():
         raise UserError(f"task {spec.name} has a split that asks nothing at all")
-    _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
-    return np.bincount(classes, minlength=spec.num_classes).astype(np.int64)
+    return counts
 
 
 @dataclass(frozen=True)

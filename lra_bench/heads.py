@@ -247,6 +247,7 @@ def encoder_spec(trunk: TrunkConfig, task: TaskSpec, head: HeadConfig) -> Encode
             vocab_size=task.vocab_size + has_cls,
             max_length=task.max_length + has_cls,
             has_cls=has_cls,
+            has_mask=task.has_mask,
             reads_first=task.target == "class" and head.pooling in ("cls", "first"),
             quantities=task.quantities,
         )
@@ -286,7 +287,11 @@ def make_head(width: int, task: TaskSpec, head: HeadConfig) -> Head:
     Raises:
         UserError: The second hidden layer would have no width.
     """
-    number = task.num_inputs if head.num_hidden_layers is None else head.num_hidden_layers
+    number = head.num_hidden_layers
+    if number is None:
+        # What was hidden is read from its state alone, as a language model does: a hidden layer
+        # over all of them would cost as much as a layer of the encoder.
+        number = 0 if task.has_mask else task.num_inputs
     widths = [head.hidden_width, head.hidden_width // 2][:number]
     if 0 in widths:
         raise UserError(

@@ -79,7 +79,11 @@ def config_sha256(config: Mapping[str, Any]) -> str:
 
 
 def request_id(
-    names: Mapping[str, str], changes: Mapping[str, Any], config: Mapping[str, Any], seed: int
+    names: Mapping[str, str],
+    changes: Mapping[str, Any],
+    config: Mapping[str, Any],
+    seed: int,
+    parent: str | None = None,
 ) -> str:
     """Return the identity of what was asked for, 16 hexadecimal digits.
 
@@ -89,6 +93,7 @@ def request_id(
         config: The sections that can change the number, with or without ``_target_``. Numbers
             must have the type that the option has: 1 and 1.0 are two texts.
         seed: The seed.
+        parent: What it began from, if not from fresh weights; see `parent_id`.
     """
     content = {
         "names": {name: names[name] for name in NAMES},
@@ -96,6 +101,8 @@ def request_id(
         "config": content_of(config),
         "seed": seed,
     }
+    if parent is not None:
+        content["parent"] = parent
     return hash_of(content)[:_ID_LENGTH]
 
 
@@ -104,23 +111,41 @@ def run_id(request: str, data_sha256: str) -> str:
     return f"{request}-{data_sha256[:8]}"
 
 
-def title(names: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:
-    """Return a run in one line for people."""
-    shown = labels({name: names[name] for name in NAMES}, changes)
+def parent_id(pretraining: Mapping[str, Any] | None) -> str | None:
+    """Return what the identity of a run has of the run that it began from.
+
+    Args:
+        pretraining: What is recorded of that run; see `lra_bench.weights.Parent`.
+    """
+    if pretraining is None:
+        return None
+    found, positions = str(pretraining["run_id"]), pretraining["positions"]
+    return found if positions == "as they were" else f"{found}+{positions}"
+
+
+def title(
+    names: Mapping[str, str], changes: Mapping[str, Any], seed: int, pretraining: str = ""
+) -> str:
+    """Return a run in one line for people; see `labels`."""
+    shown = labels({name: names[name] for name in NAMES}, changes, pretraining)
     return (
         f"{shown['model']} on {shown['task']}, setting {shown['setting']}, objective "
         f"{shown['objective']}, seed {seed}"
     )
 
 
-def labels(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, str]:
+def labels(
+    names: Mapping[str, str], changes: Mapping[str, Any], pretraining: str = ""
+) -> dict[str, str]:
     """Return the names with what was changed about them, for people.
 
-    Options of the trunk, the head and the training belong to the setting.
+    Options of the trunk, the head and the training belong to the setting; so does what a run began
+    from, since nothing without it may be compared with it unseen.
 
     Args:
         names: The chosen file of each group.
         changes: Options that differ from what the names stand for, by dotted key.
+        pretraining: What it began from, in a few words; nothing if from fresh weights.
     """
     shown: dict[str, list[str]] = {name: [] for name in names}
     for key, value in sorted(changes.items()):
@@ -128,7 +153,10 @@ def labels(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, st
         owner = section if section in shown else "setting"
         short = key.removeprefix(f"{owner}.").removeprefix("mixer.")
         shown.setdefault(owner, []).append(f"{short}={value}")
-    return {
+    found = {
         name: f"{chosen}({','.join(shown[name])})" if shown[name] else chosen
         for name, chosen in names.items()
     }
+    if pretraining:
+        found["setting"] += f" + {pretraining}"
+    return found

@@ -13,12 +13,15 @@ from lra_bench.record import BadRecord, RunRecord
 _MOST_LISTED = 5
 
 
-def find(run: str, results_dirs: Sequence[Path]) -> tuple[RunRecord, Path]:
+def find(
+    run: str, results_dirs: Sequence[Path], *, remedy: str = "--results names another folder"
+) -> tuple[RunRecord, Path]:
     """Return the record that a word means, and its file.
 
     Args:
         run: A file, a ``run_id``, or how one begins.
         results_dirs: Folders that hold records below ``runs``; not needed for a file.
+        remedy: What to do where there is none, for the message.
 
     Raises:
         UserError: There is none, there are several, or the file is no record.
@@ -36,8 +39,7 @@ def find(run: str, results_dirs: Sequence[Path]) -> tuple[RunRecord, Path]:
     if not ids:
         where = ", ".join(str(folder / "runs") for folder in results_dirs)
         raise UserError(
-            f"there is no file {run!r}, and no run whose id begins so below {where}; --results "
-            f"names another folder"
+            f"there is no file {run!r}, and no run whose id begins so below {where}; {remedy}"
         )
     if len(ids) > 1:
         listed = ", ".join(sorted(ids)[:_MOST_LISTED])

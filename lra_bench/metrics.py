@@ -24,7 +24,8 @@ from lra_bench.types import Target, TaskSpec
 ALWAYS = ("examples", "targets", "correct", "exact", "loss")
 # Sums that only some metrics need: `tp/C`, `fp/C`, `fn/C` for each class C (right answers, and the
 # two kinds of wrong ones); `token_f1`, the F1 of each example between bags of tokens; `targets/Q`
-# and `correct/Q` of each kind of question Q that the task names.
+# and `correct/Q` of each kind of question Q that the task names; `bytes`, of text that the right
+# answers stand for.
 PER_CLASS = ("tp", "fp", "fn")
 
 Sums = Mapping[str, float]
@@ -43,6 +44,7 @@ class Metric:
         is_share: Lies between 0 and 1, and is shown in percent.
         needs_classes: Needs `PER_CLASS` sums.
         needs_bags: Needs the sum `token_f1`.
+        needs_bytes: Needs the sum `bytes`.
         question: Needs the sums of this kind of question.
     """
 
@@ -54,7 +56,15 @@ class Metric:
     is_share: bool = True
     needs_classes: bool = False
     needs_bags: bool = False
+    needs_bytes: bool = False
     question: str | None = None
+
+    @property
+    def constant(self) -> str:
+        """What the baseline does that looks at no example, in words."""
+        if self.is_share:
+            return "always answering the most frequent class"
+        return "always stating how frequent each class is"
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Return whether a value beats another, or there is none to beat."""
@@ -159,6 +169,10 @@ def _loss(sums: Sums) -> float:
     return sums["loss"] / sums["targets"]
 
 
+def _bits_per_byte(sums: Sums) -> float:
+    return sums["loss"] / math.log(2) / sums["bytes"]
+
+
 def _token_f1(sums: Sums) -> float:
     return sums["token_f1"] / sums["examples"]
 
@@ -196,6 +210,15 @@ METRICS: dict[str, Metric] = {
         Metric("exact_match", "exact match", _exact_match),
         Metric("loss", "loss", _loss, higher_is_better=False, is_share=False),
         Metric("token_f1", "token F1", _token_f1, ("span",), needs_bags=True),
+        Metric(
+            "bits_per_byte",
+            "bits per byte",
+            _bits_per_byte,
+            ("tokens",),
+            higher_is_better=False,
+            is_share=False,
+            needs_bytes=True,
+        ),
         Metric("f1_micro", "micro F1", _f1_micro, ("class", "tokens"), needs_classes=True),
         Metric("f1_macro", "macro F1", _f1_macro, ("class", "tokens"), needs_classes=True),
     )
@@ -246,6 +269,11 @@ def metrics_of(spec: TaskSpec) -> tuple[Metric, ...]:
             raise UserError(
                 f"task {spec.name}: the metric {one.name} judges {' and '.join(one.targets)} "
                 f"targets, not {spec.target}"
+            )
+        if one.needs_bytes and spec.symbol_bytes is None:
+            raise UserError(
+                f"task {spec.name}: the metric {one.name} needs symbol_bytes, and what its ids "
+                f"stand for is no text"
             )
         of = re.fullmatch(r"f1_of_(\d+)", one.name)
         if of and int(of[1]) >= spec.num_classes:

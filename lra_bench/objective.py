@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.counting import targets_of
+from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel
-from lra_bench.types import IGNORED, Batch
+from lra_bench.types import IGNORED, Batch, Task
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,21 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """Return the mean loss over the answers of a batch."""
+
+    def ask(self, task: Task) -> Task:
+        """Return the task that the model has to answer: what the task itself asks.
+
+        An objective that asks something else about the same data returns another one.
+
+        Raises:
+            UserError: The task asks nothing.
+        """
+        if task.spec.is_corpus:
+            raise UserError(
+                f"task {task.spec.name} is a corpus, of which nothing is asked; give "
+                f"objective=denoising"
+            )
+        return task
 
     def check(self, topologies: tuple[str, ...]) -> None:  # noqa: B027 - an optional part of the contract
         """Refuse an encoder that this objective cannot train.

@@ -25,6 +25,19 @@ from lra_bench.record_versions import is_newer, upgrade
 from lra_bench.types import DataInfo
 
 Status = Literal["completed", "failed", "diverged"]
+# What a record holds of the run that its weights began from; see `lra_bench.weights.Parent`.
+PRETRAINING: Mapping[str, Any] = {
+    "run_id": str,
+    "label": str,
+    "positions": str,
+    "config_sha256": str,
+    "weights_sha256": str,
+    "seed": int,
+    "num_steps": int,
+    "num_tokens": int | None,
+    "train_seconds": float | None,
+    "command": str,
+}
 # No honest duration or rate is as large [seconds, 1/second].
 _LONGEST = 1e15
 
@@ -45,6 +58,8 @@ class RunRecord:
         status: ``completed``; ``diverged``, the loss stopped being finite; ``failed``.
         error: One line, unless completed.
         parent: The ``run_id`` of the run whose weights this one began from, or None.
+        pretraining: What that run was; see `lra_bench.weights.Parent`. None without one.
+        weights_sha256: Of the file with the weights of the encoder, where they were kept.
         command: A command that repeats the run.
         ranking_metric: The metric that chose the weights on validation, and that tables rank by.
         metrics: Values by name and split, as `measured` reads them from the sums; None where
@@ -55,7 +70,7 @@ class RunRecord:
         num_steps: Updates made.
         curve: One row an evaluation: step, losses, metrics, learning rate, seconds.
         majority_baseline: The ranking metric on the test split of always answering the most
-            frequent training class.
+            frequent training class; of a loss, of always giving each class its share of training.
         num_parameters: Trained numbers.
         encoder_passes_per_step: Forward passes through the encoder in one training step.
         train_seconds: Time in training steps.
@@ -99,6 +114,8 @@ class RunRecord:
     changes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     parent: str | None = None
+    pretraining: Mapping[str, Any] | None = None
+    weights_sha256: str | None = None
     command: str = ""
     test: Evaluation | None = None
     validation: Evaluation | None = None
@@ -144,7 +161,12 @@ class RunRecord:
     @property
     def labels(self) -> dict[str, str]:
         """The names with what was changed about them, the same in whatever order it was."""
-        return identity.labels(self.names, self.changes)
+        return identity.labels(self.names, self.changes, self.began_from)
+
+    @property
+    def began_from(self) -> str:
+        """What it began from, in a few words; nothing if from fresh weights."""
+        return "" if self.pretraining is None else str(self.pretraining["label"])
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:
@@ -185,6 +207,27 @@ def record_path(results_dir: Path, setting: str, task: str, model: str, run_id: 
     folders = (re.sub(r"[^\w.,=()+-]", "_", name)[:100] for name in (setting, task, model))
     safe = (re.sub(r"^\.+$", "_", name) for name in folders)
     return results_dir.joinpath("runs", *safe, f"{run_id}.json")
+
+
+def find_all(results_dir: Path, names: Mapping[str, str], request_id: str) -> list[RunRecord]:
+    """Return the records of a request below a results folder, one for each data that it met.
+
+    Args:
+        results_dir: The folder.
+        names: The chosen file of each group.
+        request_id: See `RunRecord`.
+
+    Raises:
+        UserError: A file there is no record.
+    """
+    path = record_path(results_dir, names["setting"], names["task"], names["model"], request_id)
+    found = []
+    for one in sorted(path.parent.glob(f"{request_id}-*.json")):
+        try:
+            found.append(read(one))
+        except BadRecord as error:
+            raise UserError(f"{one} {error}; delete it to run again") from error
+    return found
 
 
 def write(record: RunRecord, results_dir: Path) -> Path:
@@ -266,10 +309,18 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
         yield f"data_sha256 {record.data_sha256!r:.80} is not 64 hexadecimal digits"
     if record.run_id != identity.run_id(record.request_id, record.data_sha256):
         yield f"run_id {record.run_id!r} does not fit request_id and data_sha256"
+    yield from _wrong_pretraining(record)
     if record.request_id != identity.request_id(
-        record.names, record.changes, record.config, record.seed
+        record.names,
+        record.changes,
+        record.config,
+        record.seed,
+        identity.parent_id(record.pretraining),
     ):
-        yield f"request_id {record.request_id!r} does not fit names, changes, config and seed"
+        yield (
+            f"request_id {record.request_id!r} does not fit names, changes, config, seed and "
+            f"pretraining"
+        )
     if record.config_sha256 != identity.config_sha256(record.config):
         yield f"config_sha256 {record.config_sha256!r} does not fit config"
     if (record.status == "completed") != (record.test is not None):
@@ -292,6 +343,18 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
     if not plain.fits(record.data.get("baselines", {}), Mapping[str, float]):
         yield "data must hold numbers in baselines"
     yield from _wrong_metrics(record)
+
+
+def _wrong_pretraining(record: RunRecord) -> Iterator[str]:
+    """Yield what cannot be true of the run that this one began from."""
+    if record.pretraining is None:
+        return
+    for name, kind in PRETRAINING.items():
+        if not plain.fits(record.pretraining.get(name), kind):
+            # Nothing else can be looked at.
+            raise ValueError(f"pretraining must have {name}, {plain.in_words(kind)}")
+    if record.parent != record.pretraining["run_id"]:
+        yield f"parent {record.parent!r} is not the run_id of pretraining"
 
 
 def _wrong_metrics(record: RunRecord) -> Iterator[str]:

@@ -16,7 +16,7 @@ from lra_bench.metrics import Evaluation, measured
 
 # Major and minor. A new field, or a new metric, is a new minor version; a field that is gone or
 # means something else is a new major one, and needs a function in `_UPGRADES`.
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = "2.2"
 
 
 class BadRecord(ValueError):
@@ -131,4 +131,8 @@ _UPGRADES: dict[int | None, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1:
 
 
 # What minor versions of the present major one have added, with what older records are given.
-_ADDED: Sequence[tuple[int, str, Any]] = ((1, "sessions", []),)
+_ADDED: Sequence[tuple[int, str, Any]] = (
+    (1, "sessions", []),
+    (2, "pretraining", None),
+    (2, "weights_sha256", None),
+)

@@ -97,7 +97,9 @@ def _results(record: RunRecord) -> Iterator[tuple[str, str]]:
         text = f"{_value(error, record.ranking_metric)} ({record.test.num_examples:,} examples)"
         yield "standard error, test split", text
     if record.majority_baseline is not None:
-        yield "most frequent answer", _value(record.majority_baseline, record.ranking_metric)
+        is_share = metric(record.ranking_metric).is_share
+        always = "most frequent answer" if is_share else "frequencies alone"
+        yield always, _value(record.majority_baseline, record.ranking_metric)
     for name, value in record.data.get("baselines", {}).items():
         yield name, _value(value, record.ranking_metric)
     if record.best_step is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra_bench import hardware
+from lra_bench import hardware, weights
 from lra_bench.attempt import Parts, attempt
 from lra_bench.build import as_user_error, build, build_task
 from lra_bench.compose import Request
@@ -61,11 +61,11 @@ def assemble(config: RunConfig, task: TaskSpec) -> TaskModel:
         ) from error
 
 
-def build_objective(request: Request, model: TaskModel) -> Objective:
+def build_objective(request: Request) -> Objective:
     """Build what a request minimizes.
 
     Raises:
-        UserError: An option is wrong, or the model cannot be trained with it.
+        UserError: An option is wrong.
     """
     from lra_bench.objective import Objective
 
@@ -74,11 +74,19 @@ def build_objective(request: Request, model: TaskModel) -> Objective:
         raise UserError(
             f"objective={request.names['objective']} must build an lra_bench.objective.Objective"
         )
+    return objective
+
+
+def check_objective(request: Request, objective: Objective, model: TaskModel) -> None:
+    """Refuse an objective that a model cannot be trained with.
+
+    Raises:
+        UserError: It is one.
+    """
     as_user_error(
         lambda: objective.check(model.encoder.topologies),
         f"objective={request.names['objective']} with model={request.names['model']}",
     )
-    return objective
 
 
 def finished(request: Request) -> RunRecord | None:
@@ -91,7 +99,27 @@ def finished(request: Request) -> RunRecord | None:
     if request.config.force or not task.is_prepared():
         return None
     folder = RunFolder(Path(request.config.results_dir), request.names, request.request_id)
-    return folder.finished(task.fingerprint())
+    return _finished(request, folder, task.fingerprint())
+
+
+def _finished(
+    request: Request,
+    folder: RunFolder,
+    fingerprint: str,
+    say: Callable[[str], None] = lambda text: None,
+) -> RunRecord | None:
+    """Return the record of a run that need not be done.
+
+    Raises:
+        UserError: The file there is no record.
+    """
+    done = None if request.config.force else folder.finished(fingerprint)
+    if done is None or not request.config.keep_weights or done.status != "completed":
+        return done
+    if weights.are_kept(done, folder.results_dir):
+        return done
+    say("already done, but its weights are not there; running it again to keep them")
+    return None
 
 
 def run(request: Request, *, stop_file: Path | None = None) -> RunRecord:
@@ -160,9 +188,13 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     device = hardware.choose_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    task = build_task(request)
+    objective = build_objective(request)
+    task = objective.ask(build_task(request))
     model = assemble(config, task.spec)
-    objective = build_objective(request, model)
+    began: list[str] = []
+    if request.parent is not None:
+        began = weights.take(request.parent, model.encoder, request.sections)
+    check_objective(request, objective, model)
     lengths: tuple[int, ...] = ()
     if config.train.compile:
         # Two seconds that only those pay who asked for it.
@@ -174,7 +206,7 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     folder = RunFolder(
         Path(config.results_dir), request.names, request.request_id, forced=config.force
     )
-    return Parts(request, task, model, objective, device, lengths, folder, interrupt)
+    return Parts(request, task, model, objective, device, lengths, folder, interrupt, began)
 
 
 def _live_status(request: Request) -> LiveStatus:
@@ -184,6 +216,7 @@ def _live_status(request: Request) -> LiveStatus:
         changes=dict(request.changes),
         seed=request.config.seed,
         command=request.command(),
+        began_from=request.began_from,
     )
 
 
@@ -210,7 +243,7 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> tuple[Ru
             f"task={parts.request.names['task']}: its fingerprint must be a SHA-256, 64 "
             f"hexadecimal digits, not {fingerprint!r:.100}"
         )
-    done = None if parts.request.config.force else parts.folder.finished(fingerprint)
+    done = _finished(parts.request, parts.folder, fingerprint, say)
     if done is not None:
         code = f", commit {done.git_commit[:10]}" if done.git_commit else ""
         say(

@@ -2,6 +2,7 @@
 
 runs/<setting>/<task>/<model>/<run_id>.json     the record
 checkpoints/<run_id>.pt                         what an interrupted run goes on from
+weights/<run_id>/                               its encoder, if it is kept
 live/<request_id>.json                          how a run goes that is under way
 live/<request_id>.lock                          held while it is under way
 """
@@ -67,6 +68,10 @@ class RunFolder:
         kind = ".forced" if self.forced else ""
         name = f"{identity.run_id(self.request_id, data_sha256)}{kind}.pt"
         return self.results_dir / "checkpoints" / name
+
+    def weights_folder(self, data_sha256: str) -> Path:
+        """Return where the weights of this run on some data lie, if they are kept."""
+        return self.results_dir / "weights" / identity.run_id(self.request_id, data_sha256)
 
     def remove_leftovers(self, data_sha256: str) -> None:
         """Remove what a process that was killed has left of a run that has its record."""
@@ -158,6 +163,7 @@ class LiveStatus:
         changes: Options that differ from what the names stand for.
         seed: The seed.
         command: A command that asks for it.
+        began_from: What it began from, in a few words.
         host: The machine.
         pid: The process there.
         state: ``preparing``, ``training``, ``validating``, ``testing``, or ``interrupted``.
@@ -175,6 +181,7 @@ class LiveStatus:
     changes: dict[str, Any]
     seed: int
     command: str
+    began_from: str = ""
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     state: str = "preparing"
@@ -189,7 +196,7 @@ class LiveStatus:
     @property
     def title(self) -> str:
         """The run in one line for people."""
-        return identity.title(self.names, self.changes, self.seed)
+        return identity.title(self.names, self.changes, self.seed, self.began_from)
 
     @classmethod
     def read(cls, path: Path) -> LiveStatus | None:

@@ -24,6 +24,7 @@ ScheduleName = Literal["rsqrt", "cosine", "epoch_cosine", "one_cycle", "linear",
 Decay = Literal["all", "matrices"]
 KernelDecay = Literal["all", "input", "none"]
 Activation = Literal["relu", "gelu"]
+Extension = Literal["refuse", "tile"]
 Precision = Literal["float32", "bfloat16"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -171,6 +172,13 @@ class RunConfig(Section):
     """Time between two checkpoints, at least [seconds]."""
     checkpoint_share: Annotated[float, Field(gt=0, le=1)]
     """Largest share of the time of a run that checkpoints may take, from above 0 to 1."""
+    init_from: Annotated[str, Field(min_length=1)] | None
+    """Run whose encoder this one begins from: its record, its id, a folder with its weights, or
+    the words in which it was another run, as in ``objective=denoising``; null for fresh weights."""
+    init_positions: Extension
+    """Where that one has another number of positions: ``refuse``; ``tile`` repeats or cuts them."""
+    keep_weights: bool
+    """Keep the encoder that validation chose, for runs that begin from it; see ``init_from``."""
     force: bool
     """Run again although there is a record."""
     wait: bool
@@ -187,6 +195,8 @@ NAMED_GROUPS = NAMES
 GROUPS = (*NAMED_GROUPS, "tracker")
 # The options that hold a folder.
 PATHS = ("data_dir", "cache_dir", "results_dir")
+# The options that are taken as they are written, whatever Hydra's grammar would read in them.
+VERBATIM = (*PATHS, "init_from")
 # What of a configuration can change the number; the seed is kept apart.
 SECTIONS = ("task", "model", "objective", "trunk", "head", "train")
 # The sections that a setting fills.
@@ -270,7 +280,8 @@ def _in_words(key: str, problems: list[Any]) -> str:
     if kind == "string_pattern_mismatch" and key == "device":
         return f"{shown} is not one of auto, cpu, cuda, cuda:N"
     if kind == "string_too_short":
-        return f"{key} is empty; name a folder, or leave it out"
+        what = "run" if key == "init_from" else "folder"
+        return f"{key} is empty; name a {what}, or leave it out"
     wanted = [_wanted(problem) for problem in problems]
     return f"{shown} is not {' or '.join(dict.fromkeys(wanted))}"
 

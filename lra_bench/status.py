@@ -115,7 +115,7 @@ def _of_a_record(done: RunRecord) -> RunStatus:
     return RunStatus(
         state="done" if done.status == "completed" else "failed",
         request_id=done.request_id,
-        title=identity.title(done.names, done.changes, done.seed),
+        title=identity.title(done.names, done.changes, done.seed, done.began_from),
         command=done.command,
         updated_at=done.started_at,
         reason="" if done.status == "completed" else f"{done.status}: {done.error}",

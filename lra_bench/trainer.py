@@ -229,6 +229,8 @@ def evaluate(
     """
     model.eval()
     spec, metrics = loader.spec, metrics_of(loader.spec)
+    sizes = spec.symbol_bytes
+    bytes_C = None if sizes is None else torch.tensor(sizes, device=loader.device)
     sums: dict[str, Tensor] = {}
     num_examples = 0
     with closing(loader.evaluation()) as batches:
@@ -236,7 +238,8 @@ def evaluate(
             interrupt.check()
             with autocast(loader.device, precision):
                 logits = model(batch)
-            counted = count(logits, batch, metrics, target=spec.target, questions=spec.questions)
+            asked: dict[str, Any] = {"target": spec.target, "questions": spec.questions}
+            counted = count(logits, batch, metrics, **asked, bytes_C=bytes_C)
             for name, value in counted.items():
                 sums[name] = sums[name] + value if name in sums else value
             num_examples += batch.size

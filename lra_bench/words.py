@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 from lra_bench import paths
 from lra_bench.errors import UserError
-from lra_bench.schema import GROUPS, PATHS
+from lra_bench.schema import GROUPS, VERBATIM
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def spell_out_globs(words: Sequence[str], config_dirs: Sequence[Path] = ()) -> l
 
 
 def quote_paths(words: Sequence[str]) -> list[str]:
-    """Return the words with folders quoted, whose names may hold what Hydra's grammar would read.
+    """Return the words with values quoted that may hold what Hydra's grammar would read: folders.
 
     Args:
         words: ``key=value`` words.
@@ -119,7 +119,7 @@ def quote_paths(words: Sequence[str]) -> list[str]:
     quoted = []
     for word in words:
         key, _, value = word.partition("=")
-        if key in PATHS and value not in ("", "null") and value[0] not in "'\"":
+        if key in VERBATIM and value not in ("", "null") and value[0] not in "'\"":
             value = value.replace("\\'", "'").replace("'", "\\'")
             # Not an interpolation: the characters themselves.
             value = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)

@@ -20,7 +20,7 @@ from lra_bench.record import BadRecord, RunRecord
 from lra_bench.types import DataInfo
 
 FIXTURES = Path(__file__).parent / "fixtures"
-OLD, MINOR, NEW = (FIXTURES / f"record_v{version}.json" for version in ("1", "2", "2_1"))
+OLD, *MINOR, NEW = (FIXTURES / f"record_v{version}.json" for version in ("1", "2", "2_1", "2_2"))
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -81,7 +81,7 @@ def test_a_reader_without_our_code_finds_the_numbers(tmp_path: Path) -> None:
         "exact": 720,
         "loss": 10.5,
     }
-    assert content["schema_version"] == "2.1"
+    assert content["schema_version"] == "2.2"
 
 
 def test_where_nothing_was_evaluated_there_is_no_number(tmp_path: Path) -> None:
@@ -198,11 +198,17 @@ def test_this_version_is_read() -> None:
     assert records.as_dict(record) == json.loads(NEW.read_text())
 
 
-def test_an_older_minor_version_is_given_what_came_later() -> None:
-    record = records.read(MINOR)
-    assert (record.schema_version, record.sessions) == ("2.1", [])
-    content = json.loads(MINOR.read_text())
-    assert records.as_dict(record) == content | {"schema_version": "2.1", "sessions": []}
+@pytest.mark.parametrize(("fixture", "missing"), zip(MINOR, (0, 1), strict=True))
+def test_an_older_minor_version_is_given_what_came_later(fixture: Path, missing: int) -> None:
+    came: list[dict[str, object]] = [
+        {"sessions": []},
+        {"pretraining": None, "weights_sha256": None},
+    ]
+    content = json.loads(fixture.read_text()) | {"schema_version": records.SCHEMA_VERSION}
+    for of_a_version in came[missing:]:
+        assert not of_a_version.keys() & content.keys()
+        content |= of_a_version
+    assert records.as_dict(records.read(fixture)) == content
 
 
 def test_a_newer_minor_version_keeps_its_fields(tmp_path: Path) -> None:
@@ -267,7 +273,7 @@ def test_what_is_no_file_or_no_text_is_named(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refused(tmp_path / "y.json")
 
 
-@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.1"])
+@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.2"])
 def test_every_half_written_file_is_refused(tmp_path: Path, fixture: Path) -> None:
     text = fixture.read_text()
     for length in range(0, len(text) - 2, 97):
@@ -275,7 +281,7 @@ def test_every_half_written_file_is_refused(tmp_path: Path, fixture: Path) -> No
         refused(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.1"])
+@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.2"])
 @pytest.mark.parametrize("value", [None, True, -1, 0.5, "", "x", [], [1], {}, {"x": 1}], ids=repr)
 def test_a_field_of_the_wrong_type_is_refused_or_harmless(
     tmp_path: Path, fixture: Path, value: object
@@ -292,7 +298,7 @@ def test_a_field_of_the_wrong_type_is_refused_or_harmless(
             assert records.read(records.write(record, tmp_path)) == record
 
 
-@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.1"])
+@pytest.mark.parametrize("fixture", [OLD, NEW], ids=["v1", "v2.2"])
 def test_no_field_may_be_missing(tmp_path: Path, fixture: Path) -> None:
     content = json.loads(fixture.read_text())
     # These are made anew of the first version.

@@ -73,8 +73,7 @@ def _result(record: RunRecord, evaluation: Evaluation) -> str:
     if ranking.name == "accuracy":
         beside.append(f"{sums['correct']:,} of {sums['targets']:,}")
     if record.majority_baseline is not None and evaluation is record.test:
-        always = "always answering the most frequent class"
-        beside.append(f"{always}: {record.majority_baseline:{form}}")
+        beside.append(f"{ranking.constant}: {record.majority_baseline:{form}}")
     if evaluation is record.test:
         found = record.data.get("baselines", {})
         beside += [f"{name}: {value:{form}}" for name, value in found.items()]

@@ -44,10 +44,24 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     from lra_bench import experiments
     from lra_bench import sweep as sweeps
 
-    parts = [
-        sweeps.spelt_out(part, config_dirs=config_dirs)
-        for part in experiments.written_out(words, config_dirs=config_dirs)
+    stages = [
+        [sweeps.spelt_out(part, config_dirs=config_dirs) for part in stage]
+        for stage in experiments.stages(words, config_dirs=config_dirs)
     ]
+    for part in (part for stage in stages[1:] for part in stage):
+        # What a later run begins from may not be there yet; all else can be refused now.
+        alone = [word for word in part if not word.startswith("init_from=")]
+        sweeps.expand(alone, config_dirs=config_dirs)
+    for parts in stages:
+        if code := _stage(parts, config_dirs):
+            return code
+    return 0
+
+
+def _stage(parts: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> int:
+    """Do the runs of some sweeps, and return the exit code."""
+    from lra_bench import sweep as sweeps
+
     if any(map(sweeps.chooses_itself, parts)):
         return max(_search(part, config_dirs) for part in parts)
     requests = {

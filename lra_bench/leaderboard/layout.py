@@ -219,8 +219,9 @@ def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
     if len(baseline):
         value = float(baseline.iloc[0])
         shown = f"{value:.2%}" if metric(name).is_share else number(value, name)
-        yield Note(f"Always answering the most frequent class: {shown}.")
-    found = {name: value for some in cells["baselines"] for name, value in some.items()}
+        always = metric(name).constant
+        yield Note(f"{always[0].upper()}{always[1:]}: {shown}.")
+    found = {what: reached for some in cells["baselines"] for what, reached in some.items()}
     for what, reached in found.items():
         shown = f"{reached:.2%}" if metric(name).is_share else number(reached, name)
         yield Note(f"{what[:1].upper()}{what[1:]}: {shown}.")

@@ -33,11 +33,15 @@ class EncoderSpec(TrunkConfig):
     """
 
     vocab_size: Count
-    """Rows of the embedding table."""
+    """Number of ids, that of a class token and of a mask included."""
     max_length: Count
     """Longest sequence [tokens]."""
     has_cls: bool = False
-    """The last vocabulary row is a class token that starts at zero."""
+    """The last id is a class token that starts at zero."""
+    has_mask: bool = False
+    """One id stands for what is hidden: the last one, or the one before the class token. Its state
+    is a parameter of its own (`lra_bench.models.layers.Embedding`), so that weights of a model
+    with one fit a model without."""
     reads_first: bool = False
     """The answer is read from the state of the first position alone."""
     quantities: Quantities | None = None

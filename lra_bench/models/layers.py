@@ -18,7 +18,10 @@ from lra_bench.models.precision import in_full_precision
 
 
 class Embedding(nn.Module):
-    """Token embedding, or quantities through a linear map; plus positions, then dropout."""
+    """Token embedding, or quantities through a linear map; plus positions, then dropout.
+
+    What is hidden has a vector of its own instead, which is no part of the table or the map.
+    """
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -26,13 +29,17 @@ class Embedding(nn.Module):
         self.quantities = spec.quantities if spec.input == "linear" else None
         self.tokens: nn.Embedding | nn.Linear
         if self.quantities is None:
-            self.tokens = nn.Embedding(spec.vocab_size, spec.width)
+            self.tokens = nn.Embedding(spec.vocab_size - spec.has_mask, spec.width)
         else:
             self.tokens = nn.Linear(1, spec.width)
         self.positions = position_table(spec, spec.max_length)
         self.dropout = Dropout(spec.dropout, tied=spec.tied_dropout)
         if spec.has_cls:
             nn.init.zeros_(self.tokens.weight[-1].detach())
+        # Of no use where there is no mask.
+        self.mask_id = spec.vocab_size - 1 - spec.has_cls
+        # Begun at zero, it draws nothing: all else begins as without it.
+        self.mask = nn.Parameter(torch.zeros(spec.width)) if spec.has_mask else None
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         """Embed token ids: (B, L) to (B, L, D).
@@ -46,15 +53,25 @@ class Embedding(nn.Module):
                 f"a sequence of {length} tokens is longer than max_length={self.max_length}"
             )
         if self.quantities is None:
-            x_BLD = self.tokens(tokens_BL)
+            x_BLD = F.embedding(tokens_BL, self._table())
         else:
             levels_BL = tokens_BL.to(self.tokens.weight.dtype)
             scaled_BL = (levels_BL - self.quantities.mean) / self.quantities.deviation
             x_BLD = self.tokens(scaled_BL[..., None])
+            if self.mask is not None:
+                is_hidden_BL1 = (tokens_BL == self.mask_id)[..., None]
+                x_BLD = torch.where(is_hidden_BL1, self.mask, x_BLD)
         if self.positions is not None:
             x_BLD = x_BLD + self.positions[:length]
         embedded_BLD: Tensor = self.dropout(x_BLD)
         return embedded_BLD
+
+    def _table(self) -> Tensor:
+        """Return a row for each id."""
+        if self.mask is None:
+            return self.tokens.weight
+        rows = self.tokens.weight
+        return torch.cat((rows[: self.mask_id], self.mask[None], rows[self.mask_id :]))
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -133,14 +133,15 @@ def _check(cells: Sequence[Cell]) -> None:
     Raises:
         UserError: One cannot be built.
     """
-    from lra_bench.runner import assemble, build_objective
+    from lra_bench.runner import assemble, build_objective, check_objective
 
     seen = set()
     for cell in sorted(cells, key=lambda cell: cell.length):
         choice = repr((cell.request.names, cell.config))
         if choice not in seen:
             seen.add(choice)
-            build_objective(cell.request, assemble(cell.request.config, cell.spec))
+            objective = build_objective(cell.request)
+            check_objective(cell.request, objective, assemble(cell.request.config, cell.spec))
 
 
 def _warn_if_busy(console: Tracker) -> None:
