@@ -40,8 +40,8 @@ class Hyperpartisan(SymbolsTask[Found]):
     division of the 645 that was released with Longformer; most of its test articles are also
     training articles, and what is prepared says how many.
 
-    Pieces of words are the default: 1,024 of them hold three of four articles whole, as many bytes
-    hold a fifth of one.
+    Pieces of words are the default: 1,024 of them hold two of three articles whole, as many bytes
+    one of eight.
 
     Args:
         data_dir: Folder that holds ``hyperpartisan_byarticle.tar.gz``, or the four official files.
