@@ -119,7 +119,13 @@ def summarize(entry: Entry) -> Summary:
             prepared = "yes" if folder is None else f"yes, {in_bytes(size_of(folder))}"
     except (UserError, OSError) as error:
         prepared, problem = "broken", str(error)
-    said = (("warning", info.warning), ("note", info.note), ("problem", problem))
+    reached = ", ".join(f"{name} {value:.1%}" for name, value in info.baselines.items())
+    said = (
+        ("on test", reached),
+        ("warning", info.warning),
+        ("note", info.note),
+        ("problem", problem),
+    )
     return Summary(
         entry.name,
         task.spec,
@@ -172,6 +178,8 @@ def _longest(spec: TaskSpec) -> str:
 def _classes(spec: TaskSpec) -> str:
     if spec.target == "span":
         return "span"
+    if spec.is_corpus:
+        return "none"
     return f"{spec.num_classes:,}{'/token' if spec.target == 'tokens' else ''}"
 
 
@@ -221,6 +229,8 @@ def _about(entry: Entry) -> str:
     if entry.task is None:
         return f"Broken: {entry.problem}"
     spec = entry.task.spec
+    if spec.is_corpus:
+        return f"Up to {_longest(spec)} tokens, for objectives that ask something themselves."
     asked = f"{spec.num_classes:,} classes"
     if spec.target != "class":
         asked = "answers are spans" if spec.target == "span" else f"{asked} a token"

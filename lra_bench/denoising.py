@@ -191,7 +191,8 @@ class DenoisingTask(Task):
         if not self.task.spec.is_corpus:
             details["documents"] = "of the training split alone, some of them held out"
         counts: dict[Split, int] = {split: len(of) for split, of in splits.items()}
-        return replace(info, num_examples=counts, details=details)
+        # What is said of simple methods is about the task's own question.
+        return replace(info, num_examples=counts, details=details, baselines={})
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`."""

@@ -107,6 +107,8 @@ def as_text(selection: Selection, screen: Screen) -> str:
 
 def target_in_words(spec: TaskSpec, example: Example) -> str:
     """Return what is to be answered about an example, in a few words."""
+    if spec.is_corpus:
+        return "nothing is asked"
     if spec.target == "class":
         return f"label {example.target}"
     target = np.asarray(example.target)
@@ -344,7 +346,7 @@ def overview_of(statistics: Statistics, split: Split, spec: TaskSpec, screen: Sc
         lines.append(_cut(lengths, spec.max_length))
     if len(statistics.answer_lengths):
         lines.append(f"answers [tokens]: {_spread(statistics.answer_lengths)}")
-    if statistics.label_counts:
+    if statistics.label_counts and not spec.is_corpus:
         lines += _labels(statistics.label_counts, screen.width)
     return "\n".join(lines)
 

@@ -171,12 +171,17 @@ class RunRecord:
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:
-    """Return what a record keeps of what is known about a task's data."""
+    """Return what a record keeps of what is known about a task's data.
+
+    What simple methods reach stands in ``baselines``, where any is known.
+    """
+    baselines = {_text(name): float(value) for name, value in info.baselines.items()}
     return {
         "source": _text(info.source),
         "warning": _text(info.warning),
         "note": _text(info.note),
         "details": {_text(name): _text(text) for name, text in info.details.items()},
+        **({"baselines": baselines} if baselines else {}),
     }
 
 
@@ -336,6 +341,8 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
         record.data.get("details"), Mapping[str, str]
     ):
         yield "data must hold the texts source, warning and note, and texts in details"
+    if not plain.fits(record.data.get("baselines", {}), Mapping[str, float]):
+        yield "data must hold numbers in baselines"
     yield from _wrong_metrics(record)
 
 

@@ -239,6 +239,7 @@ class DataInfo:
         note: The same of data that are known, but not the original. A number with a warning or a
             note is marked in every table and enters no average.
         details: Anything else that a record should say.
+        baselines: What simple methods reach on the test split, by name: the ranking metric.
     """
 
     origin: str = ""
@@ -248,6 +249,7 @@ class DataInfo:
     warning: str = ""
     note: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import made_up_documents
 import numpy as np
 
 from lra_tasks._cifar import BINARY_ARCHIVE, BINARY_FILES, BINARY_FOLDER, RECORD_BYTES
@@ -132,4 +133,5 @@ PUT: dict[str, Callable[[Path], list[str]]] = {
     "pathfinder": put_nothing,
     "pathx": put_nothing,
     "pathx_256": put_nothing,
+    **made_up_documents.PUT,
 }

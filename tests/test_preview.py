@@ -266,3 +266,11 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
             preview.save(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_of_a_corpus_nothing_is_asked() -> None:
+    spec = TaskSpec("corpus", 257, 8, 1, is_corpus=True)
+    examples = [Example((np.arange(1, 5),), 0)] * 3
+    assert preview.target_in_words(spec, examples[0]) == "nothing is asked"
+    statistics = preview.statistics_of(examples, spec)
+    assert "label" not in preview.overview_of(statistics, "train", spec, Screen())

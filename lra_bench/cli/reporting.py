@@ -77,5 +77,8 @@ def _result(record: RunRecord, evaluation: Evaluation) -> str:
         beside.append(f"{sums['correct']:,} of {sums['targets']:,}")
     if record.majority_baseline is not None and evaluation is record.test:
         beside.append(f"{ranking.constant}: {record.majority_baseline:{form}}")
+    if evaluation is record.test:
+        found = record.data.get("baselines", {})
+        beside += [f"{name}: {value:{form}}" for name, value in found.items()]
     rest = f" ({'; '.join(beside)})" if beside else ""
     return f"{ranking.title} {evaluation[ranking.name]:{form}}{rest}"

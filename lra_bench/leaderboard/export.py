@@ -17,7 +17,7 @@ from lra_bench.leaderboard.published import PublishedRow
 # Of the layout of the JSON: a new field is a new minor version.
 VERSION = "1.0"
 # Columns that only say how to call something, what it counts as, or that are no plain value.
-_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic", "place"]
+_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic", "place", "baselines"]
 _OF_A_RUN = (
     *("run_id", "seed", "status", "error", "test", "validation", "train_seconds"),
     *("tokens_per_second", "peak_memory_bytes", "device", "git_commit", "git_dirty", "command"),
@@ -59,6 +59,9 @@ def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of a frame without what only pandas knows: NaN, whole numbers as floats."""
     content: dict[str, Any] = {}
     for name, value in row.items():
+        if name == "baselines" and not value:
+            # Where there are none, nothing is said.
+            continue
         if isinstance(value, (str, dict, list)):
             content[name] = value
         elif pd.isna(value):

@@ -13,8 +13,8 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,7 @@ _OLD_FORMAT = 2
 FILES = ("tokens", "offsets", "labels")
 _IDS = ("u1", "u2", "u4")
 _TARGETS_OF_POSITIONS = ("i1", "i2", "i4")
+Divide = Callable[[NDArray[np.int64]], NDArray[np.int64]] | None
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,7 @@ def _checked_layout(stored: Mapping[str, Any]) -> Layout:
 
 def _checked_info(stored: Mapping[str, Any]) -> DataInfo:
     info = DataInfo(**{name: stored[name] for name in ("source", "warning", "note", "details")})
+    info = replace(info, baselines={k: float(v) for k, v in stored.get("baselines", {}).items()})
     texts = [info.source, info.warning, info.note, *info.details, *info.details.values()]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("what it says of the data is no text")
@@ -349,8 +351,11 @@ class FlatCache:
         """Number of examples of each split."""
         return {split: self.manifest["splits"][split]["num_examples"] for split in SPLITS}
 
-    def examples(self, split: Split, *, max_length: int) -> FlatExamples:
+    def examples(self, split: Split, *, max_length: int, divide: Divide = None) -> FlatExamples:
         """Return the examples of a split, each cut to ``max_length`` tokens.
+
+        ``divide`` is given where inputs begin and end, and says where those of class 0 do that
+        are read in their place.
 
         Raises:
             UserError: A file was changed or removed since the cache was opened.
@@ -376,6 +381,9 @@ class FlatCache:
             raise self._broken(f"{split}.labels", f"it is not that of {number:,} examples")
         if self.layout.target == "span":
             targets = targets.reshape(number, 2)
+        if divide is not None:
+            offsets = divide(offsets)
+            targets = np.zeros(len(offsets) - 1, np.int64)
         return FlatExamples(tokens, offsets, targets, layout=self.layout, max_length=max_length)
 
     def _mapped(self, split: Split, name: str, kind: np.dtype[Any]) -> NDArray[Any]:

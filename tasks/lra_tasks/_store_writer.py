@@ -47,16 +47,19 @@ class Writer:
     def add(self, split: Split, chunks: Iterable[Chunk]) -> int:
         """Write the examples of a split and return their number."""
         assert split not in self._entries, f"{split} was written already"
-        if not self._entries:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(self.place.parent)
-            self._staging.mkdir()
+        self._begin()
         self._entries[split] = _write_split(self._staging, split, chunks, self.layout)
         return int(self._entries[split]["num_examples"])
 
     def add_examples(self, split: Split, examples: Iterable[Example]) -> int:
         """Write the examples of a split, given one by one, and return their number."""
         return self.add(split, self._chunked(examples))
+
+    def add_file(self, name: str, content: bytes) -> None:
+        """Write a file that stands beside the examples; it has to carry a checksum of its own."""
+        self._begin()
+        with _flushed(self._staging / name) as file:
+            file.write(content)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -81,7 +84,7 @@ class Writer:
             "layout": asdict(self.layout),
             "splits": self._entries,
             "options": self.options,
-            "info": info | {"details": dict(self.info.details)},
+            "info": info | {"details": dict(self.info.details)} | self._baselines(),
         }
         manifest["check"] = check_of(manifest)
         text = json.dumps(manifest, indent=1, sort_keys=True)
@@ -96,6 +99,16 @@ class Writer:
     def discard(self) -> None:
         """Remove what is not in its place."""
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _baselines(self) -> dict[str, Any]:
+        # Where there are none, nothing is said, as ever.
+        return {"baselines": dict(self.info.baselines)} if self.info.baselines else {}
+
+    def _begin(self) -> None:
+        if not self._staging.exists():
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self.place.parent)
+            self._staging.mkdir()
 
     def _chunked(self, examples: Iterable[Example]) -> Iterator[Chunk]:
         rows: list[Example] = []
