@@ -134,8 +134,7 @@ class Picky(SequenceEncoder):
         if mask_BL is None:
             return states
         hidden = torch.zeros(mask_BL.shape).masked_fill(~mask_BL, -torch.inf)
-        states = states + (hidden.softmax(-1)[..., None] * states).sum(1, keepdim=True)
-        return states
+        return states + (hidden.softmax(-1)[..., None] * states).sum(1, keepdim=True)
 
 
 def test_inputs_that_are_not_there_reach_no_encoder() -> None:
