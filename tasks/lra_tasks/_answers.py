@@ -22,7 +22,7 @@ from typing import Literal
 Rule = Literal["triviaqa", "squad", "hotpotqa"]
 
 # TriviaQA takes these for punctuation, too; the others leave what is not ASCII.
-_QUOTES = "‘’´`"
+_QUOTES = "\u2018\u2019\u00b4`"
 _WHOLE = ("yes", "no", "noanswer")
 
 
