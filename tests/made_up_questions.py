@@ -18,16 +18,15 @@ def wikihop_rows(part: str, number: int, seed: int = 0) -> list[dict[str, Any]]:
     rows = []
     for at in range(number):
         candidates = rng.sample(["london", "paris", "new york", "caf\u00e9 town", "oslo"], 3)
+        supports = [f"Place {at} , in {one} , is ( so to say ) old . {part}" for one in candidates]
+        supports += ["Nothing !  "] if at % 2 else []
         rows.append(
             {
                 "id": f"WH_{part}_{at}",
                 "query": f"country {part} place {at}",
                 "answer": candidates[at % 3],
                 "candidates": candidates,
-                "supports": [
-                    f"Place {at} , in {one} , is ( so to say ) old . {part}" for one in candidates
-                ]
-                + ["Nothing !  "] * (at % 2),
+                "supports": supports,
             }
         )
     rows[0]["annotations"] = [["follows", "multiple"]] * 3

@@ -240,9 +240,9 @@ def matches(text: str, aliases: Sequence[str]) -> list[tuple[int, int]]:
     """Return where aliases stand in a text, whatever their case, on the borders of words.
 
     First character and the one behind the last of each, in their order. An alias is a text and no
-    pattern: ``C++`` is found in ``C++,``, and ``york`` is not in ``yorkshire``. Where the script of
-    arXiv 2004.05150 looks for normalized aliases in words joined by blanks, any white space stands
-    for a blank here.
+    pattern: ``C++`` is found in ``C++,`` and not in ``C++17``, ``york`` not in ``yorkshire``.
+    Where the script of arXiv 2004.05150 looks for normalized aliases in words joined by blanks,
+    any white space stands for a blank here.
     """
     plain = _folded(text)
     found = set()
@@ -250,16 +250,11 @@ def matches(text: str, aliases: Sequence[str]) -> list[tuple[int, int]]:
         at = plain.find(alias) if alias else -1
         while at >= 0:
             stop = at + len(alias)
-            before, after = plain[at - 1 : at], plain[stop : stop + 1]
-            if not (_goes_on(before, alias[0]) or _goes_on(alias[-1], after)):
+            # Nothing that belongs to a word stands on either side.
+            if not (plain[at - 1 : at].isalnum() or plain[stop : stop + 1].isalnum()):
                 found.add((at, stop))
             at = plain.find(alias, at + 1)
     return sorted(found)
-
-
-def _goes_on(one: str, other: str) -> bool:
-    """Return whether two neighbors belong to one word."""
-    return one[:1].isalnum() and other[:1].isalnum()
 
 
 def _folded(text: str) -> str:
