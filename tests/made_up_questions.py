@@ -15,7 +15,7 @@ NAMES = ("Ahab", "Starbuck", "Stubb", "Flask", "Queequeg", "Daggoo", "Pip", "Eli
 
 def wikihop_rows(part: str, number: int, seed: int = 0) -> list[dict[str, Any]]:
     rng = random.Random(f"{part} {seed}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for at in range(number):
         candidates = rng.sample(["london", "paris", "new york", "caf\u00e9 town", "oslo"], 3)
         supports = [f"Place {at} , in {one} , is ( so to say ) old . {part}" for one in candidates]
