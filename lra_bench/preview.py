@@ -316,7 +316,7 @@ class Statistics:
 
     Args:
         lengths: Of the longest input of each example [tokens], shape (N,).
-        label_counts: How often each label is an answer, or the candidate of each number, from 0;
+        label_counts: How often each label is an answer, or the candidate of each number, from 1;
             nothing where answers are spans.
         answer_lengths: Of the spans [tokens], shape (N,), or (0,) where answers are none.
     """
@@ -338,7 +338,7 @@ def statistics_of(
             ends = np.reshape(target, (-1, 2))
             spans += (ends[:, 1] - ends[:, 0] + 1).tolist()
         else:
-            given = np.atleast_1d(target)
+            given = np.atleast_1d(target) + (spec.target == "choice")
             values, counts = np.unique(given[given != IGNORED], return_counts=True)
             labels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         if index % 1000 == 999:

@@ -216,7 +216,7 @@ def test_candidates_and_several_answers_are_shown() -> None:
     statistics = preview.statistics_of([spans, none], SEVERAL)
     assert statistics.answer_lengths.tolist() == [2, 2, 1]
     statistics = preview.statistics_of([Example((tokens,), at) for at in (1, 1, 0)], CHOICE)
-    assert statistics.label_counts == {1: 2, 0: 1}
+    assert statistics.label_counts == {2: 2, 1: 1}
 
 
 def test_answers_of_each_kind_are_counted() -> None:

@@ -122,7 +122,7 @@ class QuestionTask(CachedTask[Files]):
     def decode(self, example: Example) -> str:
         """See `Task.decode`: the question, its candidates, the text."""
         texts = [_reading.text_of(tokens) for tokens in example.inputs]
-        if self.spec.num_inputs == 1:
+        if len(texts) == 1:
             return texts[0]
         return "\n\n".join(f"input {number}:\n{text}" for number, text in enumerate(texts, 1))
 
