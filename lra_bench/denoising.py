@@ -210,8 +210,10 @@ class DenoisingTask(Task):
         documents = None
         if not of.is_corpus:
             documents = _part(len(examples), split, self.num_held_out, of.name)
+        # Pieces of one text that every example has: the first.
+        num_inputs = 1 if of.target == "choice" else of.num_inputs
         return HiddenExamples(
-            examples, documents, self.rule, num_inputs=of.num_inputs, num_symbols=of.vocab_size
+            examples, documents, self.rule, num_inputs=num_inputs, num_symbols=of.vocab_size
         )
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from lra_bench.counting import count
+from lra_bench.counting import Tally
 from lra_bench.data import Loader
 from lra_bench.distributed import ALONE, World
 from lra_bench.heads import TaskModel
 from lra_bench.interrupt import Interrupt
-from lra_bench.metrics import Evaluation, metrics_of
+from lra_bench.metrics import Evaluation
 from lra_bench.models.precision import autocast
 from lra_bench.schema import Precision
 from lra_bench.tracking import Tracker
@@ -47,11 +45,7 @@ def evaluate(
         UserError: The split asks nothing.
     """
     model.eval()
-    spec, metrics = loader.spec, metrics_of(loader.spec)
-    sizes = spec.symbol_bytes
-    bytes_C = None if sizes is None else torch.tensor(sizes, device=loader.device)
-    asked: dict[str, Any] = {"target": spec.target, "questions": spec.questions, "bytes_C": bytes_C}
-    sums: dict[str, Tensor] = {}
+    tally = Tally(loader.spec, loader.examples)
     num_examples = 0
     with closing(loader.evaluation()) as batches:
         for batch in batches:
@@ -61,12 +55,8 @@ def evaluate(
                 continue
             with autocast(loader.device, precision):
                 logits = model(batch)
-            counted = count(logits, batch, metrics, **asked)
-            for name, value in counted.items():
-                sums[name] = sums[name] + value if name in sums else value
+            tally.add(logits, batch)
             num_examples += batch.size
             done = min(num_examples * world.size, len(loader))
             tracker.progress(Progress(what, done, len(loader)))
-    evaluation = Evaluation(world.added({name: value.item() for name, value in sums.items()}))
-    evaluation.check_asked(spec.name, metrics)
-    return evaluation
+    return tally.evaluation(world.added(tally.counted()), world.gather(tally.found()))

@@ -18,6 +18,8 @@ from lra_bench.types import IGNORED, Example, Examples, Progress, Split, Task, T
 
 CLASSES = TaskSpec("plain", 256, 64, 10)
 SPANS = TaskSpec("spans", 256, 64, target="span")
+CHOICE = TaskSpec("choice", 256, 64, target="choice", candidate=200, context=201)
+SEVERAL = TaskSpec("several", 256, 64, target="spans", context=201, answer_length=9)
 TOKENS = TaskSpec("tokens", 256, 64, 10, target="tokens")
 
 
@@ -197,6 +199,24 @@ def test_labels_of_tokens_are_shown_where_there_are_any() -> None:
     assert said == (
         "1 2 3 4\n\nlabels: 3 . 0 .\n\nlabels at 2 of 4 tokens, length 4 tokens, test example 0"
     )
+
+
+def test_candidates_and_several_answers_are_shown() -> None:
+    tokens = np.array([7, 200, 1, 2, 200, 3, 201, 5, 6, 5, 6])
+    said = shown(Asking(CHOICE, Example((tokens,), 1)), Screen())
+    assert said.endswith("answer: 3\n\ncandidate 2 of 2, length 11 tokens, test example 0")
+    said = shown(Asking(CHOICE, Example((tokens,), 0)), Screen())
+    assert "answer: 1 2\n\ncandidate 1 of 2," in said
+    # A text that stands twice is said once.
+    spans = Example((tokens,), np.array([[7, 8], [9, 10], [7, 7]]))
+    said = shown(Asking(SEVERAL, spans), Screen())
+    assert "answer: 5 6, 5\n\nanswers at 3 places, length 11" in said
+    none = Example((tokens,), np.zeros((0, 2), np.int64))
+    assert "answer: none\n\nanswers at 0 places" in shown(Asking(SEVERAL, none), Screen())
+    statistics = preview.statistics_of([spans, none], SEVERAL)
+    assert statistics.answer_lengths.tolist() == [2, 2, 1]
+    statistics = preview.statistics_of([Example((tokens,), at) for at in (1, 1, 0)], CHOICE)
+    assert statistics.label_counts == {2: 2, 1: 1}
 
 
 def test_answers_of_each_kind_are_counted() -> None:

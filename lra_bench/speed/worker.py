@@ -111,6 +111,10 @@ class Failure:
     reason: str
 
 
+# Of a made-up question.
+CANDIDATES = 8
+
+
 def made_up_batch(spec: TaskSpec, batch_size: int, seed: int) -> Batch:
     """Return random tokens and answers of the shape of a task, without padding.
 
@@ -132,8 +136,13 @@ def made_up_batch(spec: TaskSpec, batch_size: int, seed: int) -> Batch:
         "class": lambda: draw(spec.num_classes, batch_size),
         "span": lambda: draw(length, batch_size, 2).sort(dim=1).values,
         "tokens": lambda: draw(spec.num_classes, batch_size, length),
+        "choice": lambda: draw(CANDIDATES, batch_size),
+        "spans": lambda: draw(length, batch_size, 1, 2).sort(dim=-1).values,
     }[spec.target]()
-    return Batch(tokens_BIL, None, targets, tokens_BIL.numel())
+    candidates_BC = None
+    if spec.target == "choice":
+        candidates_BC = torch.arange(CANDIDATES).clamp(max=length - 1).expand(batch_size, -1)
+    return Batch(tokens_BIL, None, targets, tokens_BIL.numel(), candidates_BC=candidates_BC)
 
 
 class Stepper:
