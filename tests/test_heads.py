@@ -226,18 +226,33 @@ class Judging(list[Example]):
         return {"examples": len(chosen), "exact": 1.0, "answer_f1": float(firsts) / 100}
 
 
-def test_texts_are_judged_over_the_whole_split() -> None:
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_texts_are_judged_over_the_whole_split(size: int) -> None:
+    """Whichever process has an example: the answers of all come together."""
     spec = replace(spec_of("spans"), metrics=("answer_f1", "exact_match", "accuracy"))
     examples = Judging(questions("spans", 6))
-    loader = Loader(examples, spec, batch_size=4, bucketing=True, device=torch.device("cpu"))
-    tally = Tally(spec, examples)
-    for batch in loader.evaluation():
-        logits = torch.zeros(batch.size, 2, batch.tokens_BIL.shape[-1])
-        # Sure of the example's own number; it answers with its position 5, or 6 if it is odd.
-        for row, index in enumerate(batch.indices):
-            logits[row, :, 5 + index % 2] = 10.0 + index
-        tally.add(logits, batch)
-    found = tally.evaluation(tally.counted(), [tally.found()])
+    tallies = [Tally(spec, examples) for _ in range(size)]
+    for rank, tally in enumerate(tallies):
+        loader = Loader(
+            examples,
+            spec,
+            batch_size=4,
+            bucketing=True,
+            device=torch.device("cpu"),
+            rank=rank,
+            size=size,
+        )
+        for batch in loader.evaluation():
+            if not batch.num_tokens:
+                continue
+            logits = torch.zeros(batch.size, 2, batch.tokens_BIL.shape[-1])
+            # Sure of the example's own number; it answers with its position 5, or 6 if it is odd.
+            for row, index in enumerate(batch.indices):
+                logits[row, :, 5 + index % 2] = 10.0 + index
+            tally.add(logits, batch)
+    counted = (Evaluation(tally.counted()) for tally in tallies if tally.sums)
+    sums = sum(counted, Evaluation({})).sums
+    found = tallies[0].evaluation(sums, [tally.found() for tally in tallies])
     assert found.num_examples == 3
     assert found["answer_f1"] == pytest.approx(0.06)
     assert found["exact_match"] == pytest.approx(1 / 3)
