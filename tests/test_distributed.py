@@ -58,11 +58,14 @@ def check_close(found: Sequence[Any], whole: tuple[dict[str, Tensor], State]) ->
     [
         (2, "tokens", None, {}, {}),
         # Three do not divide eight, and four of seven batches leave somebody with one fewer.
-        (3, "class", SelfAttentionRegularization(), {}, {}),
+        pytest.param(*(3, "class", SelfAttentionRegularization(), {}, {}), marks=pytest.mark.slow),
         # Batches with fewer examples than processes.
         (3, "span", None, {}, {"batch_size": 2}),
         (3, "tokens", None, {"norm": "batch"}, {"batch_size": 4}),
-        (3, "class", None, {"norm": "batch"}, {"batch_size": 2, "max_grad_norm": None}),
+        pytest.param(
+            *(3, "class", None, {"norm": "batch"}, {"batch_size": 2, "max_grad_norm": None}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_same_as_one_process(
