@@ -92,6 +92,8 @@ def test_every_kind_of_answer_has_its_row() -> None:
     assert row_of(Summary("c", span, prepared="-")) == ["c", "1,000", "span", *"????", "-"]
     tokens = dataclasses.replace(SPEC, target="tokens", metrics=())
     assert row_of(Summary("d", tokens))[:3] == ["d", "64", "10/token"]
+    corpus = TaskSpec("f", 257, 64, 1, is_corpus=True)
+    assert row_of(Summary("f", corpus))[:3] == ["f", "64", "none"]
     assert row_of(Summary("e", prepared="broken")) == ["e", *"??????", "broken"]
 
 
