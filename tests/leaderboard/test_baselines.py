@@ -11,6 +11,8 @@ import pytest
 from made_up_records import make
 
 from lra_bench import record as records
+from lra_bench import report
+from lra_bench.console import Screen
 from lra_bench.leaderboard import export
 from lra_bench.leaderboard.board import read_board
 from lra_bench.leaderboard.cells import tabulate
@@ -48,6 +50,12 @@ def test_they_stand_below_the_table() -> None:
     content = json.loads(export.json_text(tables))
     assert content["cells"][0]["baselines"] == {"bag of words": 0.7817}
     assert "bag of words" not in export.csv(tables)
+
+
+def test_they_are_shown_of_a_record() -> None:
+    text = report.one(with_baselines(make(0), {"bag of words": 0.7817}), Path("x.json"), Screen())
+    assert "bag of words" in text
+    assert "78.17%" in text
 
 
 def test_nothing_is_said_where_there_are_none() -> None:

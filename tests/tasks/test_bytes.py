@@ -45,3 +45,8 @@ def test_every_byte_has_an_id_of_its_own() -> None:
 def test_pairs_are_told_apart() -> None:
     inputs = [np.array([byte + 1 for byte in text]) for text in (b"one", b"two")]
     assert _bytes.pair_of(inputs, "yes") == "input 1:\none\n\ninput 2:\ntwo\n\nanswer: yes"
+
+
+def test_every_byte_is_a_byte_of_text() -> None:
+    spec = _bytes.spec_of("x", max_length=9, majority_baseline=None)
+    assert spec.symbol_bytes == (0, *[1] * 256)

@@ -26,6 +26,7 @@ from made_up_documents import (
     write,
 )
 
+from lra_bench.cli import main
 from lra_bench.errors import UserError
 from lra_bench.types import SPLITS, Split
 from lra_tasks import _arxiv
@@ -428,6 +429,28 @@ def test_damaged_tables(tmp_path: Path) -> None:
             except UserError:
                 refused += 1
     assert refused > 30
+
+
+# A run.
+
+
+def test_what_a_bag_of_words_reaches_stands_beside_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = folders(tmp_path)
+    words = put_articles(options["data_dir"])
+    words += [f"{name}={options[name]}" for name in ("data_dir", "cache_dir")]
+    words += ["task=hyperpartisan", "setting=smoke", "train.num_steps=2", "train.eval_every=2"]
+    run = ["run", *words, "model=transformer", f"results_dir={tmp_path / 'results'}"]
+    assert main(run) == 0
+    said = re.search(r"test accuracy .*; bag of words: (\d+\.\d\d)%\)", capsys.readouterr().out)
+    assert said is not None
+    (path,) = (tmp_path / "results/runs").rglob("*.json")
+    found = json.loads(path.read_text())["data"]["baselines"]["bag of words"]
+    assert f"{100 * found:.2f}" == said[1]
+    # Another question is asked then.
+    assert main([*run, "objective=denoising"]) == 0
+    assert "bag of words" not in capsys.readouterr().out
 
 
 # The real ones.
