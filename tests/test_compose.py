@@ -202,6 +202,7 @@ def compose_each(choices: Iterable[tuple[str, str, str, str]]) -> None:
 
 
 SETTINGS, TASKS, MODELS = options("setting"), options("task"), options("model")
+OBJECTIVES = options("objective")
 
 
 def test_every_setting_has_every_task_and_every_model() -> None:
@@ -210,17 +211,33 @@ def test_every_setting_has_every_task_and_every_model() -> None:
     }
     # All with all: tests/models/test_contract.py, where time does not matter.
     choices |= {("smoke", "listops", model, "sar") for model in MODELS}
-    choices |= {
-        (path.parts[-3], path.parts[-2], path.stem, "cross_entropy")
-        for path in conf_dir().glob("setting/*/*/*.yaml")
-    }
+    for path in conf_dir().glob("setting/*/*/*.yaml"):
+        setting, task, special = path.parts[-3], path.parts[-2], path.stem
+        if special in MODELS:
+            choices.add((setting, task, special, "cross_entropy"))
+        else:
+            choices.add((setting, task, MODELS[0], special))
     compose_each(sorted(choices))
 
 
-def test_what_a_setting_has_for_a_model_is_for_one_that_exists() -> None:
+def test_what_a_setting_has_for_a_model_or_an_objective_is_for_one_that_exists() -> None:
+    assert not set(MODELS) & set(OBJECTIVES)
     for path in conf_dir().glob("setting/*/*/*.yaml"):
-        assert path.stem in MODELS, path
+        assert path.stem in {*MODELS, *OBJECTIVES}, path
         assert path.parts[-2] in TASKS, path
+    for path in conf_dir().glob("objective/*/*.yaml"):
+        assert (path.parts[-2] in OBJECTIVES, path.stem in TASKS) == (True, True), path
+
+
+def test_an_objective_has_its_own_options_for_a_task() -> None:
+    shares = {
+        task: compose([f"task={task}", "model=local", "objective=denoising"]).config.objective
+        for task in ("listops", "text", "image")
+    }
+    assert [of["share"] for of in shares.values()] == [0.10, 0.15, 0.50]
+    # Nor is that a change of the objective.
+    request = compose(["task=image", "model=local", "objective=denoising", "objective.share=0.5"])
+    assert not request.changes
 
 
 def test_a_setting_for_other_data_takes_the_numbers_of_the_task_it_stands_in_for() -> None:
