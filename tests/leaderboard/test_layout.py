@@ -36,7 +36,7 @@ def test_shares_are_in_percent_and_other_metrics_are_not(tmp_path: Path) -> None
     assert "Always answering the most frequent class: 25.00%." in by_task["a"]
     assert "|   loss |" in " ".join(by_task["b"].split("seeds")[0].split(" " * 10))
     assert "0.0079 ± 0.0037 |" in by_task["b"]
-    assert "Always answering the most frequent class: 1.5000." in by_task["b"]
+    assert "Always stating how frequent each class is: 1.5000." in by_task["b"]
     metrics_of = "Metric of a: F1 of class 1 [%]; of b: loss."
     assert overview_of(text)[-2].endswith(metrics_of)
     legend = text.splitlines()[-1]
