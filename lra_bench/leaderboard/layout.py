@@ -268,7 +268,7 @@ def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
             f"{number(first['test_mean'], name)}."
         )
     yield from _verdict(cells)
-    for cell in cells.to_dict("records"):
+    for cell in cells[cells["num_pretrainings"] > 0].to_dict("records"):
         if _is_shared(cell):
             yield Note(_of_shared(cell))
     if len(hardware) > 1:
