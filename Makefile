@@ -12,7 +12,7 @@ RESULTS ?= results/bench
 # The records of the diagnostic tasks, which are in no table of results.
 DIAGNOSTICS ?= results/diagnostics
 
-.PHONY: help bench diagnostics test test-all test-page lint format install install-dev clean
+.PHONY: help bench diagnostics test test-all test-page test-slurm lint format install install-dev clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,12 @@ test-page: install-dev  ## test the leaderboard's page in a Chromium, which is i
 		|| (apt-get update -q && apt-get install -y -q chromium) \
 		|| $(BIN)/python -m playwright install chromium
 	$(BIN)/python -m pytest tests/leaderboard/test_page_in_a_browser.py
+
+test-slurm: install-dev  ## test sweeps on a Slurm that is started for it, and installed if there is none
+	$(INSTALL) -e ".[slurm]"
+	command -v slurmctld && command -v munged \
+		|| (apt-get update -q && apt-get install -y -q --no-install-recommends slurm-wlm munge)
+	LRA_BENCH_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm
 
 lint: install-dev  ## check style and types
 	$(BIN)/ruff check

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lra_bench.checkpoint import Checkpoint, State
     from lra_bench.data import Loader
+    from lra_bench.distributed import World
     from lra_bench.heads import TaskModel
     from lra_bench.objective import Objective
     from lra_bench.optim import Optimization
@@ -46,6 +47,7 @@ class Parts:
         folder: Where its files lie.
         interrupt: Asks it to stop.
         began: What it took from the run that it begins from, in sentences.
+        world: The processes that share each batch.
     """
 
     request: Request
@@ -56,6 +58,7 @@ class Parts:
     lengths: Sequence[int]
     folder: RunFolder
     interrupt: Interrupt
+    world: World
     began: Sequence[str] = ()
 
 
@@ -72,10 +75,13 @@ class _Outcome:
     weights_sha256: str | None = None
     total_seconds: float = 0.0
     peak_memory_bytes: int | None = None
+    cause: Exception | None = None
 
 
 def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
     """Train, or go on, evaluate the test split once, and write the record.
+
+    Of several processes, the first calls it, and the others `accompany` it.
 
     Args:
         parts: What the request was assembled into.
@@ -90,33 +96,16 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
         Interrupted: A signal came; the state has been saved.
         OSError: The record cannot be written.
     """
-    from lra_bench.checkpoint import Checkpoint
     from lra_bench.data import majority_baseline
-    from lra_bench.optim import Optimization
 
-    config = parts.request.config
     began = time.monotonic()
-    device = hardware.describe(parts.device)
-    if parts.device.type == "cpu" and hardware.keep_freed_memory():
-        device += ", freed memory kept"
-    hardware.reset_peak_memory(parts.device)
-    code = provenance.git_state()
-
+    device, code = _machine(parts), provenance.git_state()
     loaders = _loaders(parts)
     training, _, test = loaders
     baseline = majority_baseline(training.examples, test.examples, parts.task.spec)
-    model = parts.model.to(parts.device)
-    optimization = as_user_error(lambda: Optimization(model, config.train), "train")
-    checkpoint = Checkpoint(
-        parts.folder.checkpoint_path(fingerprint),
-        model,
-        optimization.optimizer,
-        run_id=run_id(parts.request.request_id, fingerprint),
-        every_seconds=config.checkpoint_seconds,
-        max_share=config.checkpoint_share,
-    )
+    optimization, checkpoint = _moving(parts, fingerprint)
     state = as_user_error(lambda: checkpoint.restore(tracker.message), "checkpoint")
-    _begin_session(state, device, code[0])
+    _begin_session(state, device, code[0], parts.world.size)
     outcome = _Outcome(state, baseline, device)
     tracker.start(_info(parts, state, checkpoint.run_id))
     _say_what_matters(parts, state, tracker)
@@ -124,7 +113,6 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
     try:
         _train_and_test(parts, outcome, loaders, optimization, checkpoint, tracker)
         outcome.total_seconds = time.monotonic() - began
-        outcome.peak_memory_bytes = hardware.peak_memory_bytes(parts.device)
         _keep_weights(parts, outcome, fingerprint)
         record = _record_of(parts, outcome, fingerprint, code)
         tracker.finish(records.as_dict(record), failed=record.status != "completed")
@@ -136,7 +124,56 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
     return record
 
 
-def _begin_session(state: State, device: str, commit: str | None) -> None:
+def accompany(parts: Parts, fingerprint: str) -> None:
+    """Do what is another process's than the first's: the same steps, and nothing is written.
+
+    Raises:
+        UserError: A part cannot be made, or another process refuses.
+        Interrupted: A signal came, here or there.
+        RankLost: Another process has failed.
+    """
+    _machine(parts)
+    loaders = _loaders(parts)
+    optimization, checkpoint = _moving(parts, fingerprint)
+    outcome = _Outcome(checkpoint.restore(), None, "")
+    _train_and_test(parts, outcome, loaders, optimization, checkpoint, Tracker())
+    if outcome.cause is not None:
+        # The others wait for this one, and must learn why they need not.
+        raise outcome.cause
+
+
+def _machine(parts: Parts) -> str:
+    """Prepare the machine, and return it in words."""
+    device = hardware.describe(parts.device)
+    if parts.device.type == "cpu" and hardware.keep_freed_memory():
+        device += ", freed memory kept"
+    hardware.reset_peak_memory(parts.device)
+    return device
+
+
+def _moving(parts: Parts, fingerprint: str) -> tuple[Optimization, Checkpoint]:
+    """Return what moves during a run, besides the weights, and what saves it."""
+    from lra_bench.checkpoint import Checkpoint
+    from lra_bench.optim import Optimization
+
+    config = parts.request.config
+    model = parts.model.to(parts.device)
+    optimization = as_user_error(
+        lambda: Optimization(model, config.train, world=parts.world), "train"
+    )
+    return optimization, Checkpoint(
+        parts.folder.checkpoint_path(fingerprint),
+        model,
+        optimization.optimizer,
+        run_id=run_id(parts.request.request_id, fingerprint),
+        every_seconds=config.checkpoint_seconds,
+        max_share=config.checkpoint_share,
+        world=parts.world,
+        seed=config.seed,
+    )
+
+
+def _begin_session(state: State, device: str, commit: str | None, num_processes: int) -> None:
     """Note which machine and versions make the steps that follow."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     state.started_at = state.started_at or now
@@ -147,6 +184,7 @@ def _begin_session(state: State, device: str, commit: str | None) -> None:
             "device": device,
             "torch": provenance.versions().get("torch", ""),
             "git_commit": commit,
+            "num_processes": num_processes,
         }
     )
 
@@ -166,6 +204,8 @@ def _loaders(parts: Parts) -> tuple[Loader, Loader, Loader]:
             lengths=parts.lengths,
             # On a CPU the thread would take the cores from the computation.
             ahead=AHEAD if parts.device.type == "cuda" else 0,
+            rank=parts.world.rank,
+            size=parts.world.size,
         )
         for split in SPLITS
     )
@@ -199,8 +239,10 @@ def _say_what_matters(parts: Parts, state: State, tracker: Tracker) -> None:
         num_steps = parts.request.config.train.num_steps
         tracker.message(f"  going on after step {state.step:,} of {num_steps:,}")
     *earlier, now = state.sessions
-    for kind in ("device", "torch", "git_commit"):
-        others = [str(session[kind]) for session in earlier if session[kind] != now[kind]]
+    for kind in ("device", "torch", "git_commit", "num_processes"):
+        # Checkpoints from before there were several processes are of one.
+        had = [session.get(kind, 1) for session in earlier]
+        others = [str(value) for value in had if value != now[kind]]
         if others:
             tracker.message(
                 f"note: earlier steps were made with {kind} {others[-1]}, now it is {now[kind]}: "
@@ -236,6 +278,7 @@ def _train_and_test(
             checkpoint=checkpoint,
             tracker=tracker,
             interrupt=parts.interrupt,
+            world=parts.world,
         )
         outcome.test = trainer.evaluate(
             parts.model,
@@ -244,10 +287,13 @@ def _train_and_test(
             what="testing",
             tracker=tracker,
             interrupt=parts.interrupt,
+            world=parts.world,
         )
         outcome.status = "completed"
+        _measure_memory(parts, outcome)
     except trainer.Diverged as error:
         outcome.status, outcome.error = "diverged", str(error)
+        _measure_memory(parts, outcome)
     except (OSError, MemoryError, RuntimeError) as error:
         # The machine failed the run, not the program: that counts, and another try may succeed.
         # PyTorch says so in a RuntimeError where the memory of the CPU does not suffice.
@@ -255,6 +301,14 @@ def _train_and_test(
         if isinstance(error, RuntimeError) and not out_of_memory:
             raise
         outcome.error = " ".join(f"{type(error).__name__}: {error}".split())
+        outcome.cause = error
+        outcome.peak_memory_bytes = hardware.peak_memory_bytes(parts.device)
+
+
+def _measure_memory(parts: Parts, outcome: _Outcome) -> None:
+    """Note the highest memory use; of several processes, that of the one with the most."""
+    peaks = parts.world.gather(hardware.peak_memory_bytes(parts.device))
+    outcome.peak_memory_bytes = max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _keep_weights(parts: Parts, outcome: _Outcome, fingerprint: str) -> None:
@@ -312,6 +366,7 @@ def _record_of(
         started_at=state.started_at,
         num_resumes=state.num_resumes,
         sessions=state.sessions,
+        num_processes=parts.world.size,
     )
 
 

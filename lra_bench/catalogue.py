@@ -15,14 +15,14 @@ from lra_bench.console import Align, Screen, in_bytes, table
 from lra_bench.errors import UserError
 from lra_bench.files import size_of
 from lra_bench.schema import GROUPS
-from lra_bench.types import SPLITS, DataInfo, Split, Task, TaskSpec
+from lra_bench.types import SPLITS, DataInfo, Split, Target, Task, TaskSpec
 from lra_bench.words import options
 
 _HEADER = ("task", "longest", "classes", "train", "valid.", "test", "majority", "prepared")
 _ALIGN: tuple[Align, ...] = ("left", *6 * ("right",))
 _LEGEND = (
     "longest: input [tokens]; majority: always giving the most frequent answer\n"
-    "classes: of an example, or of each token; a span has none"
+    "classes: of an example, or of each token; spans and candidates have none"
 )
 
 
@@ -119,7 +119,13 @@ def summarize(entry: Entry) -> Summary:
             prepared = "yes" if folder is None else f"yes, {in_bytes(size_of(folder))}"
     except (UserError, OSError) as error:
         prepared, problem = "broken", str(error)
-    said = (("warning", info.warning), ("note", info.note), ("problem", problem))
+    reached = ", ".join(f"{name} {value:.1%}" for name, value in info.baselines.items())
+    said = (
+        ("on test", reached),
+        ("warning", info.warning),
+        ("note", info.note),
+        ("problem", problem),
+    )
     return Summary(
         entry.name,
         task.spec,
@@ -169,9 +175,18 @@ def _longest(spec: TaskSpec) -> str:
     return f"{inputs}{spec.max_length:,}"
 
 
+_WITHOUT_CLASSES: Mapping[Target, str] = {
+    "span": "answers are spans",
+    "spans": "answers are spans",
+    "choice": "answers are candidates",
+}
+
+
 def _classes(spec: TaskSpec) -> str:
-    if spec.target == "span":
-        return "span"
+    if spec.is_corpus:
+        return "none"
+    if spec.target in _WITHOUT_CLASSES:
+        return "candidates" if spec.target == "choice" else "span"
     return f"{spec.num_classes:,}{'/token' if spec.target == 'tokens' else ''}"
 
 
@@ -221,9 +236,11 @@ def _about(entry: Entry) -> str:
     if entry.task is None:
         return f"Broken: {entry.problem}"
     spec = entry.task.spec
+    if spec.is_corpus:
+        return f"Up to {_longest(spec)} tokens, for objectives that ask something themselves."
     asked = f"{spec.num_classes:,} classes"
     if spec.target != "class":
-        asked = "answers are spans" if spec.target == "span" else f"{asked} a token"
+        asked = _WITHOUT_CLASSES.get(spec.target, f"{asked} a token")
     return (
         f"Up to {_longest(spec)} tokens, {asked}, majority baseline {_majority(spec, 'unknown')}"
         f"{', in no average' if spec.is_diagnostic else ''}."

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lra_bench import files, randomness
+from lra_bench.distributed import ALONE, World
 
 # Raised when the content changes, so that an old file is refused instead of misread.
 FORMAT = 3
@@ -67,6 +68,8 @@ class Checkpoint:
         every_seconds: Time between two saves, at least.
         max_share: Largest share of the time since now that saving may take.
         clock: Tells the time [seconds].
+        world: The processes of the run, of which the first reads and writes.
+        seed: Of the run; gives random numbers to a process that the file knows nothing of.
     """
 
     def __init__(
@@ -79,8 +82,12 @@ class Checkpoint:
         every_seconds: float,
         max_share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        world: World = ALONE,
+        seed: int = 0,
     ) -> None:
         self.path = path
+        self.world = world
+        self.seed = seed
         self.module = module
         self.optimizer = optimizer
         self.run_id = run_id
@@ -107,18 +114,25 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Write a checkpoint: a reader sees the old file or the whole new one, never a part.
 
+        All processes of a run call it, and the first one writes.
+
         Raises:
             OSError: It cannot be written; the text says why, and the old file is untouched.
         """
         began = self.clock()
+        mine, *of_others = self.world.gather(randomness.state_of_all(self._device()))
+        if not self.world.is_first:
+            return
         content: dict[str, Any] = {
             "format": FORMAT,
             "run_id": self.run_id,
             "state": vars(state),
             "weights": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": randomness.state_of_all(self._device()),
+            "random": mine,
         }
+        if of_others:
+            content["random_of_others"] = of_others
         content["digest"] = digest_of(content)
         try:
             with (
@@ -146,7 +160,8 @@ class Checkpoint:
     def restore(self, say: Callable[[str], None] = lambda text: None) -> State:
         """Restore module, optimizer and random numbers; a fresh state where there is no file.
 
-        Where the newest file is of no use, the one before it is taken.
+        Where the newest file is of no use, the one before it is taken. Of several processes the
+        first reads, and all have then what it has; only random numbers are each one's own.
 
         Args:
             say: Is told that, and why.
@@ -154,13 +169,32 @@ class Checkpoint:
         Raises:
             ValueError: No file that is there can be used; the text says why.
         """
+        if self.world.size == 1:
+            return self._read(say)[0]
+        state, randoms = self._read(say) if self.world.is_first else (State(), [])
+        told = self.world.from_first(
+            [vars(state), self.module.state_dict(), self.optimizer.state_dict(), randoms]
+        )
+        if not self.world.is_first:
+            fields, weights, optimizer, randoms = told
+            state = State(**fields)
+            self.module.load_state_dict(weights)
+            self.optimizer.load_state_dict(optimizer)
+            if self.world.rank < len(randoms):
+                randomness.restore_all(randoms[self.world.rank], self._device())
+            else:
+                randomness.seed_rank(self.seed, self.world.rank, state.step)
+        return state
+
+    def _read(self, say: Callable[[str], None]) -> tuple[State, list[randomness.State]]:
+        """Restore what is this process's; return the state, and the random numbers of all."""
         files.remove_abandoned_drafts(self.path)
         reasons = {}
         for path in (self.path, self.previous):
             if not path.exists():
                 continue
             try:
-                state = self._restore(path)
+                state, randoms = self._restore(path)
             # Damaged bytes can make the unpickler raise nearly anything.
             except Exception as error:
                 reasons[path] = str(error) if type(error) is ValueError else type(error).__name__
@@ -171,14 +205,14 @@ class Checkpoint:
                     f"before it"
                 )
             state.num_resumes += 1
-            return state
+            return state, randoms
         if reasons:
             told = " nor from ".join(f"{path} ({why})" for path, why in reasons.items())
             it = "the file" if len(reasons) == 1 else "both"
             raise ValueError(f"cannot go on from {told}; delete {it} to start this run anew")
-        return State()
+        return State(), []
 
-    def _restore(self, path: Path) -> State:
+    def _restore(self, path: Path) -> tuple[State, list[randomness.State]]:
         """Restore from one file.
 
         Raises:
@@ -197,7 +231,8 @@ class Checkpoint:
         self.module.load_state_dict(content["weights"])
         self.optimizer.load_state_dict(content["optimizer"])
         randomness.restore_all(content["random"], self._device())
-        return State(**content["state"])
+        randoms = [content["random"], *content.get("random_of_others", [])]
+        return State(**content["state"]), randoms
 
     def remove(self) -> None:
         """Remove the files, if there are any."""

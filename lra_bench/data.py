@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,12 +21,14 @@ from torch import Tensor
 
 from lra_bench.errors import UserError
 from lra_bench.metrics import Evaluation, constant_answer, metrics_of
+from lra_bench.promises import check_classes, check_example, check_range, question_length
 from lra_bench.types import (
     IGNORED,
     Batch,
     DrawnAnew,
     Example,
     Examples,
+    Judged,
     Target,
     TaskSpec,
     lengths_of,
@@ -46,13 +48,20 @@ T = TypeVar("T")
 
 
 def collate(
-    examples: Sequence[Example], *, target: Target = "class", lengths: Sequence[int] = ()
+    examples: Sequence[Example],
+    *,
+    target: Target = "class",
+    lengths: Sequence[int] = (),
+    candidate: int | None = None,
+    context: int | None = None,
 ) -> Batch:
     """Pad examples to the longest input among them.
 
     Args:
         examples: At least one.
         target: What is asked about them.
+        candidate: See `TaskSpec`; likewise the next one.
+        context: See there.
         lengths: Pad to the shortest of these that suffices, so that few shapes occur; empty for
             no more padding than needed.
 
@@ -62,16 +71,20 @@ def collate(
     """
     if not examples:
         raise ValueError("a batch needs at least one example")
-    num_inputs = len(examples[0].inputs)
-    sizes_BI = np.array([[len(tokens) for tokens in example.inputs] for example in examples])
-    if sizes_BI.min() < 1:
-        raise ValueError("an input without tokens cannot be encoded")
+    num_inputs = max(len(example.inputs) for example in examples)
+    if target != "choice" and any(len(example.inputs) != num_inputs for example in examples):
+        raise ValueError("a batch of this shape cannot be: examples have unlike numbers of inputs")
+    sizes_BI = np.zeros((len(examples), num_inputs), np.int64)
+    for sizes, example in zip(sizes_BI, examples, strict=True):
+        sizes[: len(example.inputs)] = [len(tokens) for tokens in example.inputs]
+        if not example.inputs or not sizes[: len(example.inputs)].all():
+            raise ValueError("an input without tokens cannot be encoded")
     longest = int(sizes_BI.max())
     longest = min((length for length in lengths if length >= longest), default=longest)
     # Pages that the padding alone would touch are not touched: zeros() gets them from the system.
     tokens_BIL = np.zeros((len(examples), num_inputs, longest), np.int64)
     for row, example in zip(tokens_BIL, examples, strict=True):
-        for cells, tokens in zip(row, example.inputs, strict=True):
+        for cells, tokens in zip(row, example.inputs, strict=False):
             if tokens.dtype.kind not in "uib":
                 raise UserError(f"token ids must be whole numbers, not {tokens.dtype}")
             cells[: len(tokens)] = tokens
@@ -79,13 +92,43 @@ def collate(
     if sizes_BI.min() < longest:
         mask_BIL = torch.from_numpy(np.arange(longest) < sizes_BI[..., None])
     targets, asked_N = _targets_of(examples, target, longest)
-    return Batch(torch.from_numpy(tokens_BIL), mask_BIL, targets, int(sizes_BI.sum()), asked_N)
+    is_there = sizes_BI.ravel() > 0
+    return Batch(
+        torch.from_numpy(tokens_BIL),
+        mask_BIL,
+        targets,
+        int(sizes_BI.sum()),
+        asked_N,
+        candidates_BC=None if candidate is None else _candidates_of(examples, candidate),
+        context_B=None if context is None else _contexts_of(examples, context),
+        rows_T=None if is_there.all() else torch.from_numpy(np.flatnonzero(is_there)),
+    )
+
+
+def _candidates_of(examples: Sequence[Example], candidate: int) -> Tensor:
+    """Return where the candidates of each example stand, (B, C), -1 where there are fewer."""
+    places = [np.flatnonzero(example.inputs[0] == candidate) for example in examples]
+    places_BC = np.full((len(places), max(map(len, places))), -1, np.int64)
+    for cells, some in zip(places_BC, places, strict=True):
+        cells[: len(some)] = some
+    return torch.from_numpy(places_BC)
+
+
+def _contexts_of(examples: Sequence[Example], context: int) -> Tensor:
+    """Return how many of the first tokens of each example ask, (B,)."""
+    return torch.tensor([question_length(example.inputs[0], context) for example in examples])
 
 
 def _targets_of(
     examples: Sequence[Example], target: Target, length: int
 ) -> tuple[Tensor, Tensor | None]:
     """Return the targets of a batch, and where classes of positions are asked."""
+    if target == "spans":
+        spans = [np.reshape(example.target, (-1, 2)) for example in examples]
+        spans_BA2 = np.full((len(spans), max(1, *map(len, spans)), 2), IGNORED, np.int64)
+        for cells, some in zip(spans_BA2, spans, strict=True):
+            cells[: len(some)] = some
+        return torch.from_numpy(spans_BA2), None
     if target != "tokens":
         answers = np.array([example.target for example in examples])
         if answers.dtype.kind not in "uib":
@@ -105,12 +148,12 @@ def majority_baseline(training: Examples, test: Examples, spec: TaskSpec) -> flo
     Returns:
         The ranking metric of the task, of always answering the most frequent training class. Where
         that metric is a loss: of always giving each class the share of the training answers that
-        it has. None for spans, which have no classes.
+        it has. None for spans and candidates, which are no classes.
 
     Raises:
         UserError: A class is none of those that the task promises, or a split asks nothing.
     """
-    if spec.target == "span":
+    if spec.target not in ("class", "tokens"):
         return None
     seen, asked = (_class_counts(split, spec) for split in (training, test))
     answer = int(seen.argmax())
@@ -131,13 +174,13 @@ def _class_counts(examples: Examples, spec: TaskSpec) -> NDArray[np.int64]:
     counts = np.zeros(spec.num_classes, np.int64)
     if spec.target == "class":
         classes = np.array([examples[index].target for index in range(number)])
-        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+        check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
         return counts + np.bincount(classes, minlength=spec.num_classes)
     for index in (np.arange(few) * number // few).tolist():
         target = np.asarray(examples[index].target)
         classes = target[target != IGNORED]
         if len(classes):
-            _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
+            check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
             counts += np.bincount(classes, minlength=spec.num_classes)
     if not counts.any():
         raise UserError(f"task {spec.name} has a split that asks nothing at all")
@@ -265,6 +308,8 @@ class Loader:
         lengths: Lengths to pad to [tokens]; empty for no more padding than needed.
         ahead: Batches that a thread makes while others are computed with; 0 for none. The batches
             and their order are the same.
+        rank: Of each batch, every ``size``-th example from this one on is this process's share.
+        size: Processes that share each batch.
 
     Raises:
         UserError: The split is empty, or breaks the promise.
@@ -280,9 +325,17 @@ class Loader:
         device: torch.device,
         lengths: Sequence[int] = (),
         ahead: int = 0,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         if not len(examples):
             raise UserError(f"task {spec.name} has a split without examples")
+        for metric in metrics_of(spec):
+            if metric.needs_judge and not isinstance(examples, Judged):
+                raise UserError(
+                    f"task {spec.name}: the metric {metric.name} judges texts, and its examples "
+                    f"have no judge(); choose exact_match, or make them lra_bench.types.Judged"
+                )
         self.examples = examples
         self.spec = spec
         self.batch_size = batch_size
@@ -290,6 +343,7 @@ class Loader:
         self.device = device
         self.padded_lengths = lengths
         self.ahead = ahead
+        self.rank, self.size = rank, size
         self.lengths = np.asarray(lengths_of(examples))
         if self.lengths.shape != (len(examples),):
             raise UserError(
@@ -309,88 +363,77 @@ class Loader:
         return len(self.lengths)
 
     def training(self, *, seed: int, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left."""
+        """Yield the batches of training steps ``start`` to ``stop - 1``; close it if it is left.
+
+        Of several processes each gets its share, as it lies in the whole batch: padded alike. One
+        that has none gets a stand-in, an example of another's with ``num_tokens=0``, which must
+        count for nothing: all processes take part in every step.
+        """
         plan = TrainingPlan(self.lengths, self.batch_size, seed, self.bucketing)
+
         # Whatever makes the examples of an update is known from the update alone.
-        drawn = (
-            self._load(self._drawn(indices, seed=seed, step=step))
-            for step, indices in enumerate(plan.batches(start, stop), start)
-        )
-        yield from made_ahead(drawn, self.ahead)
+        def load(numbered: tuple[int, NDArray[np.int64]]) -> Batch:
+            step, indices = numbered
+            return self._load_share(indices, drawn=(seed, step))
+
+        yield from made_ahead(map(load, enumerate(plan.batches(start, stop), start)), self.ahead)
 
     def evaluation(self) -> Generator[Batch, None, None]:
-        """Yield batches that hold every example exactly once; close it if it is left."""
+        """Yield batches that hold every example exactly once; close it if it is left.
+
+        Of several processes each gets its share or a stand-in; see `training`.
+        """
         plan = evaluation_plan(self.lengths, self.batch_size, bucketing=self.bucketing)
-        as_they_are = ([self.examples[index] for index in indices.tolist()] for indices in plan)
-        yield from made_ahead(map(self._load, as_they_are), self.ahead)
+        yield from made_ahead(map(self._load_share, plan), self.ahead)
 
-    def _drawn(self, indices: NDArray[np.int64], *, seed: int, step: int) -> list[Example]:
-        """Return the examples of an update, each drawn anew where they are of that kind."""
-        examples = self.examples
-        if isinstance(examples, DrawnAnew):
-            return [examples.draw(index, seed=seed, step=step) for index in indices.tolist()]
-        return [examples[index] for index in indices.tolist()]
+    def _load_share(
+        self, indices: NDArray[np.int64], drawn: tuple[int, int] | None = None
+    ) -> Batch:
+        """Return the share of this process in a batch, or a stand-in.
 
-    def _load(self, examples: Sequence[Example]) -> Batch:
-        if self.spec.target != "class":
-            for example in examples:
-                _check_positions(example, self.spec)
-        batch = collate(examples, target=self.spec.target, lengths=self.padded_lengths)
-        if self.spec.target == "class":
-            _check_classes(batch.targets, self.spec)
+        Args:
+            indices: The examples of the batch.
+            drawn: Seed and update, where those that are drawn anew are to be drawn for it.
+        """
+        share = indices[self.rank :: self.size]
+        is_none = not len(share)
+        chosen = (indices[:1] if is_none else share).tolist()
+        if drawn is not None and isinstance(self.examples, DrawnAnew):
+            seed, step = drawn
+            examples = [self.examples.draw(index, seed=seed, step=step) for index in chosen]
+        else:
+            examples = [self.examples[index] for index in chosen]
+        longest = 0 if self.size == 1 else int(self.lengths[indices].max())
+        batch = self._load(examples, longest)
+        if drawn is None:
+            batch = replace(batch, indices=tuple(chosen))
+        return replace(batch, num_tokens=0) if is_none else batch
+
+    def _load(self, examples: Sequence[Example], longest: int = 0) -> Batch:
+        spec = self.spec
+        for example in examples:
+            check_example(example, spec)
+        lengths = self.padded_lengths
+        if longest:
+            lengths = [min((one for one in lengths if one >= longest), default=longest)]
+        batch = collate(
+            examples,
+            target=spec.target,
+            lengths=lengths,
+            candidate=spec.candidate,
+            context=spec.context,
+        )
+        if spec.target == "class":
+            check_classes(batch.targets, spec)
         if batch.tokens_BIL.shape[-1] > self.spec.max_length:
             raise UserError(
                 f"task {self.spec.name} has an input of {batch.tokens_BIL.shape[-1]:,} tokens, its "
                 f"spec says at most {self.spec.max_length:,}"
             )
         low, high = batch.tokens_BIL.min().item(), batch.tokens_BIL.max().item()
-        _check_range("token id", low, high, self.spec.vocab_size, self.spec)
+        check_range("token id", low, high, self.spec.vocab_size, self.spec)
         if self.device.type != "cuda":
             return batch
         # From pinned pages the copy runs beside the computation. PyTorch keeps them, and gives them
         # out again once the copy is over.
         return batch.map(lambda x: x.pin_memory().to(self.device, non_blocking=True))
-
-
-def _check_classes(targets: Tensor, spec: TaskSpec) -> None:
-    """Refuse answers that would otherwise fail deep inside a lookup, or not at all."""
-    if targets.ndim != 1:
-        raise UserError(
-            f"task {spec.name} has answers of shape {tuple(targets.shape[1:])}; its spec says one "
-            f"class an example"
-        )
-    low, high = targets.min().item(), targets.max().item()
-    _check_range("class", low, high, spec.num_classes, spec)
-
-
-def _check_positions(example: Example, spec: TaskSpec) -> None:
-    """Refuse a span or classes of positions that do not fit the input; see `_check_classes`."""
-    target, length = np.asarray(example.target), len(example.inputs[0])
-    if target.shape != ((2,) if spec.target == "span" else (length,)):
-        wanted = "two positions" if spec.target == "span" else f"{length:,}, one a token"
-        raise UserError(
-            f"task {spec.name} has an answer of shape {target.shape}; target={spec.target} needs "
-            f"{wanted}"
-        )
-    if spec.target == "span":
-        if (target == IGNORED).all():
-            # An answer beyond where the input was cut.
-            return
-        _check_range("position of an answer", target.min(), target.max(), length, spec)
-        if target[0] > target[1]:
-            raise UserError(
-                f"task {spec.name} has a span from {target[0]} to {target[1]}; it must not end "
-                f"before it begins"
-            )
-        return
-    classes = target[target != IGNORED]
-    if len(classes):
-        _check_range("class", classes.min(), classes.max(), spec.num_classes, spec)
-
-
-def _check_range(what: str, low: float, high: float, limit: int, spec: TaskSpec) -> None:
-    if low < 0 or high >= limit:
-        raise UserError(
-            f"task {spec.name} has a {what} of {low if low < 0 else high}; 0 to {limit - 1} are "
-            f"allowed"
-        )

@@ -191,7 +191,8 @@ class DenoisingTask(Task):
         if not self.task.spec.is_corpus:
             details["documents"] = "of the training split alone, some of them held out"
         counts: dict[Split, int] = {split: len(of) for split, of in splits.items()}
-        return replace(info, num_examples=counts, details=details)
+        # What is said of simple methods is about the task's own question.
+        return replace(info, num_examples=counts, details=details, baselines={})
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`."""
@@ -209,8 +210,10 @@ class DenoisingTask(Task):
         documents = None
         if not of.is_corpus:
             documents = _part(len(examples), split, self.num_held_out, of.name)
+        # Pieces of one text that every example has: the first.
+        num_inputs = 1 if of.target == "choice" else of.num_inputs
         return HiddenExamples(
-            examples, documents, self.rule, num_inputs=of.num_inputs, num_symbols=of.vocab_size
+            examples, documents, self.rule, num_inputs=num_inputs, num_symbols=of.vocab_size
         )
 
 

@@ -19,6 +19,8 @@ from lra_bench.words import nearest, options
 
 GROUP = "experiment"
 _LAYOUT = {"sweeps": Sequence[Sequence[str]], "cost": str, "expected": str}
+# What a file may leave out.
+_OPTIONAL = {"then": Sequence[Sequence[str]]}
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Experiment:
         sweeps: The words of each.
         cost: What it takes.
         expected: What should come out, and from where that is known.
+        then: Sweeps that begin from runs of the first ones, and come after them.
     """
 
     name: str
     sweeps: Sequence[Sequence[str]]
     cost: str
     expected: str
+    then: Sequence[Sequence[str]] = ()
 
     @property
     def command(self) -> str:
@@ -68,13 +72,18 @@ def read(name: str, *, config_dirs: Sequence[Path] = ()) -> Experiment:
     for key, hint in _LAYOUT.items():
         if not isinstance(content, dict) or not plain.fits(content.get(key), hint):
             raise UserError(f"{path}: {key} must be {plain.in_words(hint)}")
-    if unknown := set(content) - set(_LAYOUT):
+    for key, hint in _OPTIONAL.items():
+        if key in content and not plain.fits(content[key], hint):
+            raise UserError(f"{path}: {key} must be {plain.in_words(hint)}")
+    if unknown := set(content) - set(_LAYOUT) - set(_OPTIONAL):
         raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which nothing reads")
     return Experiment(name, **content)
 
 
-def written_out(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[list[str]]:
-    """Return the words of each sweep that words stand for; others replace an experiment's own.
+def stages(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> list[list[list[str]]]:
+    """Return the words of each sweep that words stand for, in stages that follow one another.
+
+    Words beside the experiment replace its own.
 
     Raises:
         UserError: There is no such experiment, or several are named.
@@ -82,11 +91,16 @@ def written_out(words: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> li
     named = [word.partition("=")[2] for word in words if word.startswith(f"{GROUP}=")]
     others = [word for word in words if not word.startswith(f"{GROUP}=")]
     if not named:
-        return [others]
+        return [[others]]
     if len(named) > 1 or "," in named[0]:
         raise UserError(f"{GROUP}= takes one name at a time")
     own = {word.partition("=")[0] for word in others}
+    experiment = read(named[0], config_dirs=config_dirs)
     return [
-        [*(word for word in sweep if word.partition("=")[0] not in own), *others]
-        for sweep in read(named[0], config_dirs=config_dirs).sweeps
+        [
+            [*(word for word in sweep if word.partition("=")[0] not in own), *others]
+            for sweep in stage
+        ]
+        for stage in (experiment.sweeps, experiment.then)
+        if stage
     ]

@@ -10,6 +10,7 @@ import gc
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,19 +37,44 @@ def wait_passively() -> None:
         os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
 
 
-def num_cores() -> int:
-    """Return how many cores this process may use."""
+def num_cores(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many cores this process may use.
+
+    Args:
+        environment: Variables that tell what Slurm has given, which it need not enforce.
+    """
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return min(cores, cores_from_slurm(environment) or cores)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return a device by its name.
+def cores_from_slurm(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return how many cores Slurm has given to this process; None outside of a job."""
+    if "SLURM_JOB_ID" not in environment:
+        return None
+    given, on_node = (
+        int(environment.get(name, 0)) for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+    )
+    # Who asked for no number of cores a task is told how many there are for all of them.
+    return given or on_node // _tasks_of_slurm(environment) or None
+
+
+def _tasks_of_slurm(environment: Mapping[str, str]) -> int:
+    """Return how many processes srun has started on this machine, by this and its like."""
+    # "2(x3),1" is two on each of three machines and one on another.
+    told = environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
+    return int(told.split(",")[0].split("(")[0])
+
+
+def choose_device(name: str, *, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """Return a device by its name; of several processes, each gets a GPU of its own.
 
     Args:
         name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        local_rank: The number of this process among those of the run on this machine.
+        local_size: How many these are.
 
     Raises:
         UserError: There is no such device here.
@@ -56,14 +82,58 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and local_size > 1:
+        return _gpu_of(name, local_rank, local_size)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device={name}: PyTorch sees {torch.cuda.device_count()} GPUs here; use device=cpu, "
             f"or install a PyTorch with CUDA"
         )
     return device
+
+
+def _gpu_of(name: str, local_rank: int, local_size: int) -> torch.device:
+    """Return the GPU of one of several processes.
+
+    Raises:
+        UserError: There are too few, or a certain one was asked for.
+    """
+    import torch
+
+    if name != "cuda":
+        raise UserError(f"device={name}: each of {local_size} processes has its own; use cuda")
+    number = torch.cuda.device_count()
+    if number == 1 and "SLURM_STEP_NUM_TASKS" in os.environ:
+        # Slurm shows each task its own GPU alone, as it does with --gpus-per-task.
+        return torch.device("cuda", 0)
+    if local_size > number:
+        raise UserError(
+            f"device=cuda: PyTorch sees {number} GPUs here, and each of {local_size} processes "
+            f"needs one; use num_processes={max(1, number)}, or device=cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def share_cores(local_size: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Let a process have as many threads as it has cores, of which others may have a part.
+
+    What the user, or torchrun, has said in OMP_NUM_THREADS stays. What Slurm has given is kept to:
+    not every cluster keeps a job from the cores of its neighbors.
+
+    Args:
+        local_size: Processes of the run on this machine.
+        environment: Variables that tell what Slurm has given.
+    """
+    import torch
+
+    given = cores_from_slurm(environment)
+    if "OMP_NUM_THREADS" in environment or (local_size == 1 and given is None):
+        return
+    # Of what Slurm gives to each of several tasks nobody else has a part.
+    shared_by = 1 if given is not None and _tasks_of_slurm(environment) > 1 else local_size
+    torch.set_num_threads(max(1, num_cores(environment) // shared_by))
 
 
 def describe(device: torch.device) -> str:

@@ -175,6 +175,76 @@ class TokensHead(Head):
         __call__ = forward
 
 
+class SpansHead(Head):
+    """The same where any of several spans is right: none lies in what is asked.
+
+    Args:
+        width: See `SpanHead`; likewise the next ones.
+        hidden_widths: See there.
+        activation: See there.
+    """
+
+    target = "spans"
+
+    def __init__(
+        self, width: int, *, hidden_widths: Sequence[int], activation: Activation = "relu"
+    ) -> None:
+        super().__init__()
+        self.ends = SpanHead(width, hidden_widths=hidden_widths, activation=activation)
+
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
+        """See `Head.forward`; logits (B, 2, L), which choose no padding and no question."""
+        logits_B2L = self.ends(states_BILD, first_BID, batch)
+        if batch.context_B is None:
+            return logits_B2L
+        places_L = torch.arange(logits_B2L.shape[-1], device=logits_B2L.device)
+        is_asking_BL = places_L < batch.context_B[:, None]
+        return logits_B2L.float().masked_fill(is_asking_BL[:, None], HIDDEN)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class ChoiceHead(Head):
+    """One of the candidates in the input: a hidden layer over the state where each stands.
+
+    A candidate has one score an input, and their sum over the inputs of an example.
+
+    Args:
+        width: Width of the states (D).
+        hidden_widths: Widths of the hidden layers.
+        activation: What stands between layers.
+
+    Source: the code of arXiv 2004.05150 for WikiHop: a linear layer without bias over the state of
+    a token before each candidate, scores of the pieces of a long text added; the hidden layer is
+    that of `ClassHead`.
+    """
+
+    target = "choice"
+
+    def __init__(
+        self, width: int, *, hidden_widths: Sequence[int], activation: Activation = "relu"
+    ) -> None:
+        super().__init__()
+        # What all candidates have in common does not matter: the last layer needs no bias.
+        self.layers = _perceptron(width, *hidden_widths, 1, activation=activation, last_bias=False)
+
+    def forward(self, states_BILD: Tensor, first_BID: Tensor, batch: Batch) -> Tensor:
+        """See `Head.forward`; logits_BC, which choose no candidate that is not there."""
+        del first_BID
+        assert batch.candidates_BC is not None, "whoever pads finds the candidates"
+        places_BC = batch.candidates_BC.clamp(min=0)
+        inputs, width = states_BILD.shape[1], states_BILD.shape[-1]
+        index_BICD = places_BC[:, None, :, None].expand(-1, inputs, -1, width)
+        scores_BIC: Tensor = self.layers(states_BILD.gather(2, index_BICD))[..., 0].float()
+        if batch.rows_T is not None and batch.mask_BIL is not None:
+            scores_BIC = scores_BIC.masked_fill(~batch.mask_BIL[:, :, :1], 0.0)
+        return scores_BIC.sum(dim=1).masked_fill(batch.candidates_BC < 0, HIDDEN)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
 class TaskModel(nn.Module):
     """An encoder and the head of a task.
 
@@ -199,8 +269,8 @@ class TaskModel(nn.Module):
             topology: One of the encoder's, None for its own.
 
         Returns:
-            Logits in float32: (B, C) for a class, (B, 2, L) for a span, and (N, C) for tokens, a
-            row for each of ``batch.places_N``. The answers that belong to them:
+            Logits in float32: (B, C) for a class or a choice, (B, 2, L) for spans, and (N, C) for
+            tokens, a row for each of ``batch.places_N``. The answers that belong to them:
             `lra_bench.counting.targets_of`.
 
         Raises:
@@ -208,6 +278,9 @@ class TaskModel(nn.Module):
         """
         tokens_TL = batch.tokens_BIL.flatten(0, 1)
         mask_TL = None if batch.mask_BIL is None else batch.mask_BIL.flatten(0, 1)
+        if batch.rows_T is not None:
+            tokens_TL = tokens_TL[batch.rows_T]
+            mask_TL = None if mask_TL is None else mask_TL[batch.rows_T]
         if self.cls_id is not None:
             tokens_TL = F.pad(tokens_TL, (1, 0), value=self.cls_id)
             mask_TL = None if mask_TL is None else F.pad(mask_TL, (1, 0), value=True)
@@ -219,6 +292,10 @@ class TaskModel(nn.Module):
                 f"model: {kind} must return one state a position, of shape {wanted}, not "
                 f"{type(states_TLD).__name__ if shape is None else tuple(shape)}"
             )
+        if batch.rows_T is not None:
+            # No encoder sees an input that is not there; its states are 0.
+            whole = states_TLD.new_zeros(batch.tokens_BIL[:, :, 0].numel(), *states_TLD.shape[1:])
+            states_TLD = whole.index_copy(0, batch.rows_T, states_TLD)
         states_BILD = states_TLD.unflatten(0, batch.tokens_BIL.shape[:2])
         first_BID = states_BILD[:, :, 0]
         if self.cls_id is not None:
@@ -265,7 +342,7 @@ def make_model(encoder: SequenceEncoder, task: TaskSpec, head: HeadConfig) -> Ta
     Args:
         encoder: Made for what `encoder_spec` returns.
         task: What is asked.
-        head: How a class is read from the states; for spans and tokens its hidden width, and
+        head: How a class is read from the states; for all other targets its hidden width, and
             whether the encoder sees a class token.
 
     Raises:
@@ -290,8 +367,9 @@ def make_head(width: int, task: TaskSpec, head: HeadConfig) -> Head:
     number = head.num_hidden_layers
     if number is None:
         # What was hidden is read from its state alone, as a language model does: a hidden layer
-        # over all of them would cost as much as a layer of the encoder.
-        number = 0 if task.has_mask else task.num_inputs
+        # over all of them would cost as much as a layer of the encoder. The inputs of a choice are
+        # pieces of one text, and each is scored alone.
+        number = 0 if task.has_mask else 1 if task.target == "choice" else task.num_inputs
     widths = [head.hidden_width, head.hidden_width // 2][:number]
     if 0 in widths:
         raise UserError(
@@ -299,6 +377,10 @@ def make_head(width: int, task: TaskSpec, head: HeadConfig) -> Head:
         )
     if task.target == "span":
         return SpanHead(width, hidden_widths=widths, activation=head.activation)
+    if task.target == "spans":
+        return SpansHead(width, hidden_widths=widths, activation=head.activation)
+    if task.target == "choice":
+        return ChoiceHead(width, hidden_widths=widths, activation=head.activation)
     if task.target == "tokens":
         return TokensHead(width, task.num_classes, hidden_widths=widths, activation=head.activation)
     return ClassHead(
@@ -312,17 +394,18 @@ def make_head(width: int, task: TaskSpec, head: HeadConfig) -> Head:
     )
 
 
-def _perceptron(*sizes: int, activation: Activation) -> nn.Sequential:
+def _perceptron(*sizes: int, activation: Activation, last_bias: bool = True) -> nn.Sequential:
     """Return linear layers between the sizes with an activation between them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes[:-1]):
         layers += [_linear(fan_in, fan_out), nn.ReLU() if activation == "relu" else nn.GELU()]
-    return nn.Sequential(*layers, _linear(*sizes[-2:]))
+    return nn.Sequential(*layers, _linear(*sizes[-2:], bias=last_bias))
 
 
-def _linear(fan_in: int, fan_out: int) -> nn.Linear:
+def _linear(fan_in: int, fan_out: int, *, bias: bool = True) -> nn.Linear:
     """Return a linear layer initialized as LeCun normal with zero bias."""
-    linear = nn.Linear(fan_in, fan_out)
+    linear = nn.Linear(fan_in, fan_out, bias=bias)
     nn.init.normal_(linear.weight, std=fan_in**-0.5)
-    nn.init.zeros_(linear.bias)
+    if bias:
+        nn.init.zeros_(linear.bias)
     return linear

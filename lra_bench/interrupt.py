@@ -11,9 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Windows has no SIGUSR1.
+# Windows has no SIGUSR1 and SIGUSR2.
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
 )
 
 
@@ -32,8 +34,9 @@ class Interrupt(AbstractContextManager["Interrupt"]):
     """Notices the signals that ask for an end, so that the loop can stop between two steps.
 
     SIGINT is Ctrl-C; SIGTERM is what Slurm and others send before they take a machine away, and
-    SIGUSR1 what Slurm is asked to send some time before (``sbatch --signal=USR1@120``). A second
-    signal of the same kind is not held back: it ends the process as usual.
+    SIGUSR1 what Slurm is asked to send some time before (``sbatch --signal=USR1@120``); submitit
+    asks for SIGUSR2. A second signal of the same kind is not held back: it ends the process as
+    usual.
 
     Args:
         stop_file: Asks for an end as SIGTERM does, from when it is there; looked for once a second.
@@ -66,21 +69,26 @@ class Interrupt(AbstractContextManager["Interrupt"]):
         self.signal_number = self.signal_number or number
         signal.signal(number, self._before[number])
 
-    def check(self) -> None:
-        """Raise `Interrupted` if a signal has come, or the file is there."""
+    def noticed(self) -> int | None:
+        """Return the number of the signal that has come; SIGTERM if the file is there."""
         if self.stop_file is not None and self.clock() - self._looked_at >= 1.0:
             self._looked_at = self.clock()
             if self.stop_file.exists():
                 self.signal_number = self.signal_number or signal.SIGTERM
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
+        return self.signal_number
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come, or the file is there."""
+        number = self.noticed()
+        if number is not None:
+            raise Interrupted(number)
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM end work in the way that Ctrl-C does, which clears up, instead of at once.
 
-    SIGUSR1 likewise; see `Interrupt`.
+    SIGUSR1 and SIGUSR2 likewise; see `Interrupt`.
 
     Raises:
         Interrupted: It came.

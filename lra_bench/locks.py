@@ -29,6 +29,7 @@ def take(path: Path) -> FileLock | None:
     Raises:
         OSError: The folder cannot be written, or its file system has no locks.
     """
+    _check_that_there_are_locks(path)
     lock = FileLock(path)
     for _ in range(_BLINKS):
         try:
@@ -38,6 +39,27 @@ def take(path: Path) -> FileLock | None:
         else:
             return lock
     return None
+
+
+def _check_that_there_are_locks(path: Path) -> None:
+    """Find out whether the system can lock a file there.
+
+    Otherwise filelock would make do with a mark, which a process that is killed leaves behind.
+
+    Raises:
+        OSError: It cannot.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(number)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lra_bench.errors import UserError
-from lra_bench.types import Target, TaskSpec
+from lra_bench.types import TARGETS, Target, TaskSpec
 
 # Sums that every evaluation has:
 #   examples  examples evaluated
@@ -21,6 +21,9 @@ from lra_bench.types import Target, TaskSpec
 #   correct   answers that were right
 #   exact     examples all of whose answers were right
 #   loss      cross entropies of the answers [nats]
+# Where examples are judged as texts (`lra_bench.types.Judged`), `examples` are questions, answered
+# or not, `exact` those whose text is right, and `answer_f1` is the F1 of each question between bags
+# of words; the others are about positions.
 ALWAYS = ("examples", "targets", "correct", "exact", "loss")
 # Sums that only some metrics need: `tp/C`, `fp/C`, `fn/C` for each class C (right answers, and the
 # two kinds of wrong ones); `token_f1`, the F1 of each example between bags of tokens; `targets/Q`
@@ -45,18 +48,20 @@ class Metric:
         needs_classes: Needs `PER_CLASS` sums.
         needs_bags: Needs the sum `token_f1`.
         needs_bytes: Needs the sum `bytes`.
+        needs_judge: Needs examples that judge answers as texts.
         question: Needs the sums of this kind of question.
     """
 
     name: str
     title: str
     read: Callable[[Sums], float]
-    targets: tuple[Target, ...] = ("class", "span", "tokens")
+    targets: tuple[Target, ...] = TARGETS
     higher_is_better: bool = True
     is_share: bool = True
     needs_classes: bool = False
     needs_bags: bool = False
     needs_bytes: bool = False
+    needs_judge: bool = False
     question: str | None = None
 
     @property
@@ -148,7 +153,8 @@ class Evaluation:
         number, targets = content["examples"], content["targets"]
         if number < 1 or targets < 1:
             raise ValueError(f"{number} examples with {targets} answers were evaluated")
-        for name, most in (("correct", targets), ("exact", number), ("token_f1", number)):
+        limits = {"correct": targets, "exact": number, "token_f1": number, "answer_f1": number}
+        for name, most in limits.items():
             if not 0 <= content.get(name, 0) <= most:
                 raise ValueError(f"{name}={content[name]} of {most} cannot be")
         for name, value in content.items():
@@ -175,6 +181,10 @@ def _bits_per_byte(sums: Sums) -> float:
 
 def _token_f1(sums: Sums) -> float:
     return sums["token_f1"] / sums["examples"]
+
+
+def _answer_f1(sums: Sums) -> float:
+    return sums["answer_f1"] / sums["examples"]
 
 
 def _classes(sums: Sums) -> list[str]:
@@ -219,6 +229,7 @@ METRICS: dict[str, Metric] = {
             is_share=False,
             needs_bytes=True,
         ),
+        Metric("answer_f1", "answer F1", _answer_f1, ("spans",), needs_judge=True),
         Metric("f1_micro", "micro F1", _f1_micro, ("class", "tokens"), needs_classes=True),
         Metric("f1_macro", "macro F1", _f1_macro, ("class", "tokens"), needs_classes=True),
     )

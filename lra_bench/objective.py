@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra_bench.counting import targets_of
+from lra_bench.counting import spans_loss, targets_of
 from lra_bench.errors import UserError
 from lra_bench.heads import TaskModel
-from lra_bench.types import IGNORED, Batch, Task
+from lra_bench.types import IGNORED, Batch, Target, Task
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,14 @@ class Loss:
     Args:
         total: What is minimized, a scalar.
         terms: Its parts by name, detached scalars, before weighting.
+        number: Answers that the total is a mean over, a number or a scalar on the device; where
+            several processes share a batch, each counts as much as it has answers. None if it is
+            no such mean, or does not tell: then it is minimized by one process alone.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
+    number: Tensor | int | None = None
 
 
 class Objective(ABC):
@@ -74,9 +78,9 @@ class CrossEntropy(Objective):
 
     def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
-        logits = model(batch).flatten(0, -2)
-        loss = _mean(F.cross_entropy, logits, targets_of(batch, model.head.target))
-        return Loss(loss, {"cross_entropy": loss.detach()})
+        loss = _mean(F.cross_entropy, model(batch), batch, model.head.target)
+        number = num_asked(batch, model.head.target)
+        return Loss(loss, {"cross_entropy": loss.detach()}, number)
 
 
 class SelfAttentionRegularization(Objective):
@@ -119,31 +123,51 @@ class SelfAttentionRegularization(Objective):
 
     def __call__(self, model: TaskModel, batch: Batch) -> Loss:
         """See `Objective`."""
-        targets = targets_of(batch, model.head.target)
-        first = F.log_softmax(model(batch), dim=-1).flatten(0, -2)
-        second = F.log_softmax(model(batch, topology=self.topology), dim=-1).flatten(0, -2)
-        cross_entropy = (_mean(F.nll_loss, first, targets) + _mean(F.nll_loss, second, targets)) / 2
+        target = model.head.target
+        first = F.log_softmax(model(batch), dim=-1)
+        second = F.log_softmax(model(batch, topology=self.topology), dim=-1)
+        cross_entropy = (
+            _mean(F.nll_loss, first, batch, target) + _mean(F.nll_loss, second, batch, target)
+        ) / 2
         # The sum of both directions is the sum of (p1 - p2) * (log p1 - log p2).
         both_ways = ((first.exp() - second.exp()) * (first - second)).sum(-1)
-        if model.head.target == "class":
+        if target == "class":
             divergence = both_ways.mean() / 2
         else:
-            is_asked = targets.flatten() != IGNORED
+            is_asked = _is_asked(batch, target).expand(both_ways.shape)
             divergence = (both_ways * is_asked).sum() / is_asked.sum().clamp(min=1) / 2
         return Loss(
             cross_entropy + self.alpha * divergence,
             {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
+            num_asked(batch, target),
         )
 
 
-def _mean(loss: Callable[..., Tensor], scores: Tensor, targets: Tensor) -> Tensor:
+def num_asked(batch: Batch, target: Target) -> Tensor | int:
+    """Return how many answers the mean is over, without waiting for the device; see `Loss`."""
+    return batch.size if batch.targets.ndim == 1 else _is_asked(batch, target).sum()
+
+
+def _is_asked(batch: Batch, target: Target) -> Tensor:
+    """Return which answers are asked for, of the shape of the answers or (B, 1)."""
+    if target == "spans":
+        return (batch.targets[..., 0] != IGNORED).any(dim=1, keepdim=True)
+    return targets_of(batch, target) != IGNORED
+
+
+def _mean(loss: Callable[..., Tensor], scores: Tensor, batch: Batch, target: Target) -> Tensor:
     """Return the mean of a loss over the answers that are asked for; 0 if none is.
 
     Args:
         loss: Of PyTorch, with a target that it leaves out.
-        scores: One row an answer, (..., C) with the other dimensions flattened.
-        targets: The answers, with those dimensions.
+        scores: Logits, or logarithms of probabilities; the last dimension is the choice.
+        batch: Has the answers.
+        target: What is asked.
     """
+    if target == "spans":
+        losses_B2, is_asked_B = spans_loss(scores, batch.targets)
+        return losses_B2.sum() / 2 / is_asked_B.sum().clamp(min=1)
+    targets, scores = targets_of(batch, target), scores.flatten(0, -2)
     if targets.ndim == 1 and len(targets):
         # Nothing is left out, and the plain mean is what other versions gave, to the last bit.
         return loss(scores, targets)

@@ -12,6 +12,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from lra_bench.distributed import ALONE, World
+from lra_bench.errors import UserError
 from lra_bench.schema import Decay, KernelDecay, ScheduleName, TrainConfig
 
 Schedule = Callable[[int], float]
@@ -24,12 +26,14 @@ class Optimization:
     Args:
         module: Its parameters are optimized.
         config: Rates, decay and clipping; the length of the training.
+        world: The processes that share each batch.
 
     Raises:
         ValueError: A number is out of range.
     """
 
-    def __init__(self, module: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, module: nn.Module, config: TrainConfig, *, world: World = ALONE) -> None:
+        self.world = world
         self.schedule = make_schedule(
             config.schedule,
             learning_rate=config.learning_rate,
@@ -56,19 +60,39 @@ class Optimization:
             },
         )
 
-    def step(self, loss: Tensor, step: int) -> None:
+    def step(self, loss: Tensor, step: int, *, number: Tensor | int | None = None) -> Tensor:
         """Make an update, without waiting for the device.
 
         Args:
             loss: What is minimized, a scalar.
             step: Updates made before this one.
+            number: Answers of this process's share that it is a mean over; see `Loss`. Nobody asks
+                where there is one process.
+
+        Returns:
+            The loss over the whole batch, a scalar.
+
+        Raises:
+            UserError: The number is not told.
         """
         set_learning_rate(self.optimizer, self.schedule(step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if self.world.size == 1:
+            loss.backward()
+            mean = loss.detach()
+        elif number is None:
+            raise UserError(
+                "the objective does not tell how many answers its loss is a mean over (see "
+                "lra_bench.objective.Loss), which num_processes needs; use one process"
+            )
+        else:
+            # Of a sum, so that an answer counts the same in whatever share it is.
+            (loss * number).backward()
+            mean = self.world.mean(self.parameters, loss, number)
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.optimizer.step()
+        return mean
 
 
 def make_schedule(

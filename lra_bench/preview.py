@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lra_bench.console import Screen
 from lra_bench.errors import UserError
 from lra_bench.files import draft_of, reason, write_atomically
+from lra_bench.promises import question_length
 from lra_bench.types import (
     IGNORED,
     Example,
@@ -107,9 +108,16 @@ def as_text(selection: Selection, screen: Screen) -> str:
 
 def target_in_words(spec: TaskSpec, example: Example) -> str:
     """Return what is to be answered about an example, in a few words."""
+    if spec.is_corpus:
+        return "nothing is asked"
     if spec.target == "class":
         return f"label {example.target}"
     target = np.asarray(example.target)
+    if spec.target == "choice":
+        number = int((example.inputs[0] == spec.candidate).sum())
+        return f"candidate {target + 1:,} of {number:,}"
+    if spec.target == "spans":
+        return f"answers at {len(target):,} places"
     if spec.target == "span":
         return f"answer at tokens {target[0]:,} to {target[1]:,}"
     return f"labels at {int((target != IGNORED).sum()):,} of {len(target):,} tokens"
@@ -123,10 +131,20 @@ def _answer(task: Task, example: Example) -> str:
     if task.spec.target == "tokens":
         labels = ("." if label == IGNORED else str(label) for label in target.tolist())
         return f"labels: {' '.join(labels)}"
-    first, last = target.tolist()
-    # The answer alone is an example as well, of which it is the whole.
-    inside = Example((example.inputs[0][first : last + 1],), np.array([0, last - first]))
-    return f"answer: {task.decode(inside)}"
+    tokens = example.inputs[0]
+    if task.spec.target == "choice":
+        starts = np.flatnonzero(tokens == task.spec.candidate)
+        ends = [*starts[1:], (question_length(tokens, task.spec.context) or len(tokens) + 1) - 1]
+        spans = [(starts[int(target)] + 1, ends[int(target)] - 1)]
+    else:
+        spans = np.reshape(target, (-1, 2)).tolist()
+    # An answer alone is an example as well, of which it is the whole.
+    answers = (
+        task.decode(Example((tokens[first : last + 1],), np.array([0, last - first])))
+        for first, last in spans
+    )
+    said = ", ".join(dict.fromkeys(answers))
+    return f"answer: {said or 'none'}"
 
 
 def as_sheet(selection: Selection) -> bytes:
@@ -300,7 +318,8 @@ class Statistics:
 
     Args:
         lengths: Of the longest input of each example [tokens], shape (N,).
-        label_counts: How often each label is an answer; nothing where answers are spans.
+        label_counts: How often each label is an answer, or the candidate of each number, from 1;
+            nothing where answers are spans.
         answer_lengths: Of the spans [tokens], shape (N,), or (0,) where answers are none.
     """
 
@@ -317,11 +336,11 @@ def statistics_of(
     spans = []
     for index in range(len(examples)):
         target = examples[index].target
-        if spec.target == "span":
-            first, last = np.asarray(target).tolist()
-            spans.append(last - first + 1)
+        if spec.target in ("span", "spans"):
+            ends = np.reshape(target, (-1, 2))
+            spans += (ends[:, 1] - ends[:, 0] + 1).tolist()
         else:
-            given = np.atleast_1d(target)
+            given = np.atleast_1d(target) + (spec.target == "choice")
             values, counts = np.unique(given[given != IGNORED], return_counts=True)
             labels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         if index % 1000 == 999:
@@ -344,7 +363,7 @@ def overview_of(statistics: Statistics, split: Split, spec: TaskSpec, screen: Sc
         lines.append(_cut(lengths, spec.max_length))
     if len(statistics.answer_lengths):
         lines.append(f"answers [tokens]: {_spread(statistics.answer_lengths)}")
-    if statistics.label_counts:
+    if statistics.label_counts and not spec.is_corpus:
         lines += _labels(statistics.label_counts, screen.width)
     return "\n".join(lines)
 

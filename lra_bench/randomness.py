@@ -28,6 +28,18 @@ def seed_all(seed: int) -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
 
 
+def seed_rank(seed: int, rank: int, step: int) -> None:
+    """Begin every generator anew with numbers of its own for a process that is not the first.
+
+    Args:
+        seed: Of the run.
+        rank: Of the process.
+        step: From which it takes part.
+    """
+    own = np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)
+    seed_all(int(own[0]) % 2**63)
+
+
 def state_of_all(device: torch.device) -> State:
     """Return where every generator stands, as plain data and tensors.
 

@@ -90,10 +90,11 @@ class RunRecord:
         started_at: UTC, ISO 8601.
         num_resumes: How often the run was continued from a checkpoint.
         sessions: The processes that made the steps, one more than resumes: ``from_step``,
-            ``started_at``, ``device``, ``torch`` and ``git_commit`` of each. Where these are not
-            all the same, the last digits may differ from those of an undisturbed run. Empty in
-            records of before version 2.1.
-        num_processes: Processes that trained together.
+            ``started_at``, ``device``, ``torch``, ``git_commit`` and ``num_processes`` of each.
+            Where these are not all the same, the last digits may differ from those of an
+            undisturbed run. Empty in records of before version 2.1; ``num_processes`` came with
+            2.2.
+        num_processes: Processes that trained together, in the last of the sessions.
         schema_version: Version of this layout; a newer minor one if it was read from such a file.
         extra: Fields that a newer minor version has, as they stand in the file.
     """
@@ -170,12 +171,17 @@ class RunRecord:
 
 
 def data_of(info: DataInfo) -> dict[str, Any]:
-    """Return what a record keeps of what is known about a task's data."""
+    """Return what a record keeps of what is known about a task's data.
+
+    What simple methods reach stands in ``baselines``, where any is known.
+    """
+    baselines = {_text(name): float(value) for name, value in info.baselines.items()}
     return {
         "source": _text(info.source),
         "warning": _text(info.warning),
         "note": _text(info.note),
         "details": {_text(name): _text(text) for name, text in info.details.items()},
+        **({"baselines": baselines} if baselines else {}),
     }
 
 
@@ -335,6 +341,8 @@ def _contradictions(record: RunRecord) -> Iterator[str]:
         record.data.get("details"), Mapping[str, str]
     ):
         yield "data must hold the texts source, warning and note, and texts in details"
+    if not plain.fits(record.data.get("baselines", {}), Mapping[str, float]):
+        yield "data must hold numbers in baselines"
     yield from _wrong_metrics(record)
 
 

@@ -44,9 +44,18 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     for minor, name, value in _ADDED:
         if _minor(content["schema_version"]) < minor:
             content.setdefault(name, copy.copy(value))
+    if _minor(content["schema_version"]) < 2 and "sessions" in content:
+        content["sessions"] = _with_processes(content["sessions"], content.get("num_processes"))
     if not is_newer(content["schema_version"]):
         content["schema_version"] = SCHEMA_VERSION
     return content
+
+
+def _with_processes(sessions: Any, num_processes: Any) -> Any:
+    """Return what version 2.2 says of sessions; what is something else is told of later."""
+    if not plain.fits(sessions, Sequence[Mapping[str, Any]]):
+        return sessions
+    return [{"num_processes": num_processes, **session} for session in sessions]
 
 
 def _major(version: Any) -> int | None:

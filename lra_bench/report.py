@@ -106,6 +106,8 @@ def _results(record: RunRecord) -> Iterator[tuple[str, str]]:
         is_share = metric(record.ranking_metric).is_share
         always = "most frequent answer" if is_share else "frequencies alone"
         yield always, _value(record.majority_baseline, record.ranking_metric)
+    for name, value in record.data.get("baselines", {}).items():
+        yield name, _value(value, record.ranking_metric)
     if record.best_step is not None:
         yield "best of validation", f"step {record.best_step:,} of {record.num_steps:,}"
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra_bench import hardware, weights
-from lra_bench.attempt import Parts, attempt
+from lra_bench import record as records
+from lra_bench.attempt import Parts, accompany, attempt
 from lra_bench.build import as_user_error, build, build_task
 from lra_bench.compose import Request
 from lra_bench.console import ConsoleTracker
@@ -17,6 +20,8 @@ from lra_bench.errors import UserError
 from lra_bench.files import check_writable
 from lra_bench.interrupt import Interrupt
 from lra_bench.metrics import metrics_of
+from lra_bench.places import Place, place
+from lra_bench.ranks import RankLost, Team
 from lra_bench.record import RunRecord
 from lra_bench.runs import LiveStatus, LiveTracker, RunFolder
 from lra_bench.schema import RunConfig
@@ -133,6 +138,9 @@ def run_or_reuse(request: Request, *, stop_file: Path | None = None) -> tuple[Ru
     Everything that can be refused is refused before data are prepared. Everything that takes long
     can be interrupted, and goes on from there when the same run is asked for again.
 
+    Where torchrun or Slurm has started several processes, all call it, and get the record that the
+    first has written; where the request asks for several, this one starts the others.
+
     Args:
         request: What was asked for.
         stop_file: Interrupts it as a signal does, from when it is there.
@@ -144,11 +152,39 @@ def run_or_reuse(request: Request, *, stop_file: Path | None = None) -> tuple[Ru
         UserError: Something the user wrote or provided is wrong.
         UnderWay: Another process is at it, and the request does not want to wait.
         Interrupted: A signal came; the state has been saved (see `lra_bench.interrupt`).
-        OSError: The record cannot be written.
+        OSError: The record cannot be written, or the first process is gone.
     """
+    here = place(request.config.num_processes)
+    if here.rank:
+        return _follow(request, here)
+    with Team(here, partial(_follow, request)) as team:
+        record, reused = _lead(request, team, stop_file)
+        team.end({"record": records.as_dict(record), "reused": reused})
+    return record, reused
+
+
+def _follow(request: Request, here: Place) -> tuple[RunRecord, bool]:
+    """Do what is a process's that is not the first, which says what it is and what came of it."""
+    with Interrupt() as interrupt, Team(here) as team:
+        parts = _parts_of(request, Tracker(), interrupt, here)
+        if team.follow(interrupt):
+            fingerprint = _prepared(parts, Tracker(), team)
+            what = f"{request.request_id} on {fingerprint}"
+            try:
+                world = team.join(what, parts.device, interrupt)
+                accompany(replace(parts, world=world), fingerprint)
+            except RankLost:
+                # The first makes a record of it, unless it is itself what is gone.
+                pass
+        outcome = team.outcome(interrupt)
+        return records.from_dict(outcome["record"]), outcome["reused"]
+
+
+def _lead(request: Request, team: Team, stop_file: Path | None) -> tuple[RunRecord, bool]:
+    """Do a run, together with those of the team, as the one that writes."""
     console = Tracker() if request.config.quiet else ConsoleTracker()
     interrupt = Interrupt(stop_file)
-    parts = _parts_of(request, console, interrupt)
+    parts = _parts_of(request, console, interrupt, team.here)
     tracker = build(request.config.tracker, "tracker")
     if not isinstance(tracker, Tracker):
         raise UserError(
@@ -159,11 +195,15 @@ def run_or_reuse(request: Request, *, stop_file: Path | None = None) -> tuple[Ru
         check_writable(folder.results_dir / kind, "results_dir")
     with (
         interrupt,
-        folder.lock(wait=request.config.wait, say=console.message, check=interrupt.check),
+        folder.lock(
+            wait=request.config.wait,
+            say=console.message,
+            check=lambda: team.check(interrupt),
+        ),
     ):
         live = LiveTracker(folder.live_path, _live_status(request))
         try:
-            done = _run(parts, Trackers(console, live, tracker), console.message)
+            done = _run(parts, Trackers(console, live, tracker), console.message, team)
         except KeyboardInterrupt:
             live.interrupted()
             raise
@@ -176,7 +216,7 @@ def run_or_reuse(request: Request, *, stop_file: Path | None = None) -> tuple[Ru
     return done
 
 
-def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts:
+def _parts_of(request: Request, console: Tracker, interrupt: Interrupt, here: Place) -> Parts:
     """Build everything but the data.
 
     Raises:
@@ -184,8 +224,13 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     """
     import torch
 
+    from lra_bench.distributed import ALONE, check_norms
+
     config = request.config
-    device = hardware.choose_device(config.device)
+    device = hardware.choose_device(
+        config.device, local_rank=here.local_rank, local_size=here.local_size
+    )
+    hardware.share_cores(here.local_size)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     objective = build_objective(request)
@@ -195,6 +240,8 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     if request.parent is not None:
         began = weights.take(request.parent, model.encoder, request.sections)
     check_objective(request, objective, model)
+    if here.size > 1:
+        check_norms(model)
     lengths: tuple[int, ...] = ()
     if config.train.compile:
         # Two seconds that only those pay who asked for it.
@@ -206,7 +253,7 @@ def _parts_of(request: Request, console: Tracker, interrupt: Interrupt) -> Parts
     folder = RunFolder(
         Path(config.results_dir), request.names, request.request_id, forced=config.force
     )
-    return Parts(request, task, model, objective, device, lengths, folder, interrupt, began)
+    return Parts(request, task, model, objective, device, lengths, folder, interrupt, ALONE, began)
 
 
 def _live_status(request: Request) -> LiveStatus:
@@ -220,11 +267,15 @@ def _live_status(request: Request) -> LiveStatus:
     )
 
 
-def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> tuple[RunRecord, bool]:
-    """Prepare, train, test and write, or find that this has been done."""
+def _prepared(parts: Parts, tracker: Tracker, team: Team) -> str:
+    """Prepare the data, and return their fingerprint.
+
+    Raises:
+        UserError: The data cannot be had, or the task breaks its promise.
+    """
 
     def preparing(progress: Progress) -> None:
-        parts.interrupt.check()
+        team.check(parts.interrupt)
         tracker.progress(progress)
 
     try:
@@ -243,6 +294,14 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> tuple[Ru
             f"task={parts.request.names['task']}: its fingerprint must be a SHA-256, 64 "
             f"hexadecimal digits, not {fingerprint!r:.100}"
         )
+    return str(fingerprint)
+
+
+def _run(
+    parts: Parts, tracker: Tracker, say: Callable[[str], None], team: Team
+) -> tuple[RunRecord, bool]:
+    """Prepare, train, test and write, or find that this has been done."""
+    fingerprint = _prepared(parts, tracker, team)
     done = _finished(parts.request, parts.folder, fingerprint, say)
     if done is not None:
         code = f", commit {done.git_commit[:10]}" if done.git_commit else ""
@@ -253,4 +312,6 @@ def _run(parts: Parts, tracker: Tracker, say: Callable[[str], None]) -> tuple[Ru
         # Whoever wrote the record may have been killed before clearing up.
         parts.folder.remove_leftovers(fingerprint)
         return done, True
-    return attempt(parts, fingerprint, tracker), False
+    what = f"{parts.request.request_id} on {fingerprint}"
+    world = team.begin(what, parts.device, parts.interrupt)
+    return attempt(replace(parts, world=world), fingerprint, tracker), False

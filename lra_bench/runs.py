@@ -141,16 +141,25 @@ class RunFolder:
         ):
             yield
 
+    def is_under_way(self) -> bool | None:
+        """Return whether a process is at this run, on whatever machine; None if unknown."""
+        return locks.is_held(self.lock_path)
+
     def owner(self) -> str:
         """Return in words who is at this run."""
         live = LiveStatus.read(self.live_path)
         if live is None:
             return f"the same run is under way elsewhere ({self.lock_path} is locked)"
         done = f", {live.state} {live.done:,} of {live.total:,}" if live.total else ""
-        return (
-            f"the same run is under way: process {live.pid} on {live.host}, since "
-            f"{live.started_at}{done}"
-        )
+        return f"the same run is under way: {live.where}, since {live.started_at}{done}"
+
+
+def _job(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the job of Slurm that this process is part of, as its commands call it."""
+    array = environment.get("SLURM_ARRAY_JOB_ID")
+    if array is not None:
+        return f"{array}_{environment.get('SLURM_ARRAY_TASK_ID', '')}"
+    return environment.get("SLURM_JOB_ID", "")
 
 
 @dataclass
@@ -174,6 +183,8 @@ class LiveStatus:
         metrics: Numbers of the last evaluation.
         started_at: UTC, ISO 8601.
         updated_at: Likewise. Whether the process is still at it, the lock tells, not the time.
+        job: The job of the cluster that it is part of; empty where there is none.
+        from_step: The step that this process went on from.
     """
 
     request_id: str
@@ -192,11 +203,19 @@ class LiveStatus:
     metrics: dict[str, float] = field(default_factory=dict)
     started_at: str = ""
     updated_at: str = ""
+    job: str = field(default_factory=_job)
+    from_step: int = 0
 
     @property
     def title(self) -> str:
         """The run in one line for people."""
         return identity.title(self.names, self.changes, self.seed, self.began_from)
+
+    @property
+    def where(self) -> str:
+        """Where it is under way, in words."""
+        job = f", Slurm job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}"
 
     @classmethod
     def read(cls, path: Path) -> LiveStatus | None:
@@ -223,12 +242,16 @@ class LiveTracker(Tracker):
         self.rates = Rates(clock)
         self.status.started_at = _now()
         self.written_at = float("-inf")
+        self.has_trained = False
         files.remove_abandoned_drafts(path)
         self._write()
 
     def progress(self, progress: Progress) -> None:
         """See `Tracker`."""
         status = self.status
+        if progress.what == "training" and not self.has_trained:
+            # It is told after a step.
+            status.from_step, self.has_trained = progress.done - 1, True
         status.state, status.done, status.total = progress.what, progress.done, progress.total
         left = status.seconds_left = self.rates.seconds_left(progress)
         status.per_second = (progress.total - progress.done) / left if left else None

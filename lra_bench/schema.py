@@ -161,7 +161,9 @@ class RunConfig(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
     """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None
-    """Threads of the CPU, 1024 at most; null for one a core."""
+    """Threads of the CPU, 1024 at most; null for one a core that the machine or Slurm gives."""
+    num_processes: Annotated[int, Field(ge=1, le=4096)]
+    """Processes that share each batch, on this machine; leave it out under torchrun or srun."""
     data_dir: Folder | None
     """Where raw files lie or are downloaded to; null for the default."""
     cache_dir: Folder | None

@@ -7,7 +7,7 @@ process lives is told by its lock, not by the time of a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class RunStatus:
         seconds_left: Time until ``total`` [seconds].
         host: The machine.
         pid: The process there.
+        job: The job of the cluster that it is part of.
         updated_at: When that was written, UTC, ISO 8601.
         reason: Why it failed.
         ranking_metric: The metric that ranks.
@@ -54,6 +55,7 @@ class RunStatus:
     seconds_left: float | None = None
     host: str = ""
     pid: int = 0
+    job: str = ""
     updated_at: str = ""
     reason: str = ""
     ranking_metric: str = ""
@@ -79,7 +81,8 @@ class Overview:
     def as_dict(self) -> dict[str, Any]:
         """Return all as plain data."""
         return {
-            **{state: [asdict(run) for run in self.of(state)] for state in STATES},
+            # Not copied: there may be a hundred thousand.
+            **{state: [vars(run) for run in self.of(state)] for state in STATES},
             "unreadable": self.unreadable,
         }
 
@@ -93,6 +96,7 @@ def look(results_dir: Path) -> Overview:
         except BadRecord as error:
             overview.unreadable[str(path)] = str(error)
     ended = {run.request_id for run in overview.runs}
+    again, live_ones = set(), []
     for path in sorted((results_dir / "live").glob("*.json")):
         live = LiveStatus.read(path)
         if live is None:
@@ -101,11 +105,13 @@ def look(results_dir: Path) -> Overview:
         if held is False and live.request_id in ended:
             # Its process was killed after it had written the record.
             continue
-        # A failed run may be under way again.
-        overview.runs = [
-            run for run in overview.runs if run.request_id != live.request_id or run.state == "done"
-        ]
-        overview.runs.append(_of_a_live_file(live, held))
+        again.add(live.request_id)
+        live_ones.append(_of_a_live_file(live, held))
+    # A failed run may be under way again.
+    ended_for_good = [
+        run for run in overview.runs if run.state == "done" or run.request_id not in again
+    ]
+    overview.runs = ended_for_good + live_ones
     _add_planned(overview, results_dir)
     return overview
 
@@ -138,6 +144,7 @@ def _of_a_live_file(live: LiveStatus, held: bool | None) -> RunStatus:
         seconds_left=live.seconds_left if running else None,
         host=live.host,
         pid=live.pid,
+        job=live.job,
         updated_at=live.updated_at,
         reason="" if running or live.state == "interrupted" else "its process has gone",
     )
@@ -186,7 +193,9 @@ def _row(run: RunStatus) -> Sequence[str]:
     speed = "" if run.per_second is None else f"{run.per_second:.3g}/s"
     left = "" if run.seconds_left is None else f"{duration(run.seconds_left)} left"
     if run.state == "running":
-        return (run.title, f"{run.what}{share}", speed, left, f"process {run.pid} on {run.host}")
+        job = f", Slurm job {run.job}" if run.job else ""
+        where = f"process {run.pid} on {run.host}{job}"
+        return (run.title, f"{run.what}{share}", speed, left, where)
     if run.state == "interrupted":
         return (run.title, f"{run.what}{share}", run.reason, f"go on with: {run.command}")
     return (run.title, run.reason)

@@ -78,8 +78,9 @@ def for_launcher(words: Sequence[str], cores: int | None = None) -> list[str]:
     options = dict(word.split("=", 1) for word in words)
     if options.get(_LAUNCHER) != "joblib":
         return list(words)
-    workers = num_workers(words, cores)
-    more = {"num_threads": str(max(1, (cores or num_cores()) // workers)), "quiet": "true"}
+    each = options.get("num_processes", "1")
+    shares = num_workers(words, cores) * (int(each) if re.fullmatch(r"[1-9]\d{0,3}", each) else 1)
+    more = {"num_threads": str(max(1, (cores or num_cores()) // shares)), "quiet": "true"}
     return [*words, *(f"{key}={value}" for key, value in more.items() if key not in options)]
 
 
@@ -133,6 +134,11 @@ def launch(words: Sequence[str], job: Job, *, config_dirs: Sequence[Path] = ()) 
         with _command_line(line):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(do)()
     except BrokenExecutor as error:
+        raise WorkerDied from error
+    except RuntimeError as error:
+        # Not imported for it: who uses another launcher need not have it.
+        if type(error).__module__.split(".")[0] != "submitit":
+            raise
         raise WorkerDied from error
     except HydraException as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

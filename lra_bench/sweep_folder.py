@@ -31,7 +31,8 @@ OutcomeState = Literal[
     "waiting", "running", "deferred", "done", "reused", "failed", "diverged", "interrupted"
 ]
 FINAL = ("done", "reused", "failed", "diverged")
-# A run whose process was killed as often is not tried again in the same sweep.
+# A run whose process was killed as often without getting further is not tried again in the same
+# sweep.
 MAX_KILLS = 3
 
 
@@ -57,12 +58,15 @@ class Outcome:
     Args:
         state: See `OutcomeState`.
         reason: Why, where it failed.
-        kills: How often its process has ended without saying anything.
+        kills: How often its process was killed, or interrupted by a cluster, without having got
+            further than the one before.
+        from_step: The step that the last of these went on from.
     """
 
     state: OutcomeState = "waiting"
     reason: str = ""
     kills: int = 0
+    from_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class SweepFolder:
     def stop_file(self) -> Path:
         """Asks all jobs to end, from when it is there."""
         return self.path / "stop"
+
+    @property
+    def plan_path(self) -> Path:
+        """The runs; without it the sweep is over, and jobs of a cluster that come late are told."""
+        return self.path / "plan.json"
 
     @property
     def lock_path(self) -> Path:
@@ -113,27 +122,45 @@ class SweepFolder:
         text = json.dumps(asdict(outcome))
         files.write_atomically(self.path / f"{request_id}.json", text, durable=False)
 
-    def begin(self, request_id: str) -> bool:
-        """Note that a job begins with a run; False if there is nothing to do."""
-        before = self.outcome(request_id)
-        if before.state in FINAL or self.stop_file.exists():
+    def is_wanted(self, request_id: str) -> bool:
+        """Return whether there is anything to do about a run."""
+        over = self.stop_file.exists() or not self.plan_path.exists()
+        return not over and self.outcome(request_id).state not in FINAL
+
+    def begin(self, request_id: str, from_step: int = 0) -> bool:
+        """Note that a job begins with a run; False if there is nothing to do.
+
+        Args:
+            request_id: The run.
+            from_step: The step that the process before went on from, if there was one.
+        """
+        if not self.is_wanted(request_id):
             return False
-        kills = before.kills + (before.state == "running")
+        before = self.outcome(request_id)
+        kills = before.kills + (before.state in ("running", "interrupted"))
+        if from_step > before.from_step:
+            # It is on its way, however often it is stopped.
+            kills = min(kills, 1)
         if kills >= MAX_KILLS:
-            reason = f"its process was killed {kills} times; does the memory suffice?"
+            reason = (
+                f"its process was killed {kills} times without getting further; do memory and "
+                f"time suffice?"
+            )
             self.note(request_id, Outcome("failed", reason, kills))
             return False
-        self.note(request_id, Outcome("running", kills=kills))
+        self.note(request_id, Outcome("running", kills=kills, from_step=from_step))
         return True
 
     def end(self, request_id: str, state: OutcomeState, reason: str = "") -> None:
-        """Note how a run ended that a job has begun."""
+        """Note how a run ended that a job has begun, unless nobody wants to know any more."""
+        if not self.plan_path.exists():
+            return
         self.note(request_id, replace(self.outcome(request_id), state=state, reason=reason))
 
     def plan(self) -> list[Planned]:
         """Return the runs of the sweep; none if the file cannot be read."""
         try:
-            content = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+            content = json.loads(self.plan_path.read_text(encoding="utf-8"))
             return [Planned(**run) for run in content["runs"]]
         except (OSError, ValueError, TypeError, KeyError):
             return []
@@ -168,7 +195,7 @@ def planned(results_dir: Path, runs: Sequence[Planned]) -> Iterator[SweepFolder]
         lock = locks.take(folder.lock_path)
     try:
         content: Mapping[str, Any] = {"runs": [asdict(run) for run in runs]}
-        files.write_atomically(path / "plan.json", json.dumps(content, indent=1), durable=False)
+        files.write_atomically(folder.plan_path, json.dumps(content, indent=1), durable=False)
         yield folder
     finally:
         if lock is not None:
@@ -188,7 +215,7 @@ def _clear_up(results_dir: Path, sweep_id: str) -> None:
             continue
         same, owner = path.name.startswith(f"{sweep_id}-"), path.name.split("-", 1)[1]
         host, _, pid = owner.rpartition("-")
-        begun = (path / "plan.json").exists()
+        begun = folder.plan_path.exists()
         # One that begins just now has neither a plan nor a lock yet.
         if (same and begun) or (not begun and pid.isdecimal() and files.has_ended(host, int(pid))):
             shutil.rmtree(path, ignore_errors=True)

@@ -11,18 +11,18 @@ from contextlib import closing
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lra_bench.checkpoint import Checkpoint, State
-from lra_bench.counting import count
 from lra_bench.data import Loader
+from lra_bench.distributed import ALONE, World
+from lra_bench.evaluation import evaluate as evaluate
 from lra_bench.heads import TaskModel
 from lra_bench.interrupt import Interrupt, Interrupted
 from lra_bench.metrics import Evaluation, metrics_of
 from lra_bench.models.precision import autocast
 from lra_bench.objective import Objective
 from lra_bench.optim import Optimization
-from lra_bench.schema import Precision, TrainConfig
+from lra_bench.schema import TrainConfig
 from lra_bench.tracking import Tracker
 from lra_bench.types import Batch, Progress
 
@@ -47,11 +47,14 @@ def train(
     checkpoint: Checkpoint,
     tracker: Tracker,
     interrupt: Interrupt,
+    world: World = ALONE,
 ) -> None:
     """Train from where the state stands, and load the weights that were best on validation.
 
     Interrupting and resuming gives the same weights, bit for bit, as not interrupting, on the
-    same machine with the same number of threads.
+    same machine with the same number of threads and of processes.
+
+    Several processes call it alike, each with its share of the batches; what ends one ends all.
 
     Args:
         model: Trained in place; afterwards it holds the weights that validation chose.
@@ -65,12 +68,16 @@ def train(
         checkpoint: Where the state is saved, and how often.
         tracker: Follows the run.
         interrupt: Asks the run to stop.
+        world: The processes that share each batch.
 
     Raises:
         Diverged: The loss is not finite.
         Interrupted: A signal came; the state has been saved.
     """
-    loop = _Loop(model, state, optimization, validation, config, checkpoint, tracker, interrupt)
+    loop = _Loop(
+        model, state, optimization, validation, config, checkpoint, tracker, interrupt, world
+    )
+    world.synchronize(model)
     try:
         with closing(
             training.training(seed=seed, start=state.step, stop=config.num_steps)
@@ -79,14 +86,13 @@ def train(
                 loop.evaluate_if_due()
                 if state.step == config.num_steps:
                     break
-                interrupt.check()
-                if checkpoint.is_due():
+                if loop.is_to_save():
                     loop.save()
                 started = time.monotonic()
                 batch = next(batches)
                 loop.step(objective, batch)
                 state.train_seconds += time.monotonic() - started
-                state.examples_seen += batch.size
+                state.examples_seen += batch.size if batch.num_tokens else 0
                 state.tokens_seen += batch.num_tokens
                 tracker.progress(Progress("training", state.step, config.num_steps))
     except Interrupted:
@@ -110,7 +116,9 @@ class _Loop:
         checkpoint: Checkpoint,
         tracker: Tracker,
         interrupt: Interrupt,
+        world: World,
     ) -> None:
+        self.world = world
         self.model, self.state, self.optimization = model, state, optimization
         self.validation, self.config, self.checkpoint = validation, config, checkpoint
         self.tracker, self.interrupt = tracker, interrupt
@@ -122,10 +130,12 @@ class _Loop:
         state, config = self.state, self.config
         device = self.validation.device
         self.model.train()
+        self.world.begin_share(is_none=not batch.num_tokens)
         with autocast(device, config.precision):
-            loss = objective(self.model, batch).total
-        self.optimization.step(loss, state.step)
-        self.loss_sum += loss.detach()
+            found = objective(self.model, batch)
+        number = found.number if batch.num_tokens else 0
+        loss = self.optimization.step(found.total, state.step, number=number)
+        self.loss_sum += loss
         state.step += 1
         # An evaluation waits for the device anyway; that wait belongs to the steps.
         read = (
@@ -151,6 +161,7 @@ class _Loop:
             what="validating",
             tracker=self.tracker,
             interrupt=self.interrupt,
+            world=self.world,
         )
         row = self._row(evaluation)
         if not (math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"])):
@@ -187,7 +198,20 @@ class _Loop:
             "train_seconds": state.train_seconds,
         }
 
+    def is_to_save(self) -> bool:
+        """Return whether a checkpoint is due; the processes ask one another.
+
+        Raises:
+            Interrupted: A signal came.
+        """
+        on_gpu = self.validation.device.type == "cuda"
+        if on_gpu and self.world.size > 1 and self.state.step % _STEPS_BETWEEN_READS:
+            # Asking takes longer than a short step there.
+            return False
+        return self.world.is_due(self.interrupt, self.checkpoint.is_due())
+
     def _diverged(self, loss: float) -> Diverged:
+        self._count_together()
         rate = self.optimization.schedule(self.state.step - 1)
         return Diverged(
             f"the loss is {loss} at step {self.state.step} (learning rate {rate:.3g}); try a "
@@ -196,54 +220,16 @@ class _Loop:
 
     def save(self) -> None:
         """Save the state; a disk that is full costs the repetition of some steps, not the run."""
+        self._count_together()
         self.state.loss_sum = self.loss_sum.item()
         try:
             self.checkpoint.save(self.state)
         except OSError as error:
             self.tracker.message(f"warning: {error}")
 
-
-@torch.no_grad()
-def evaluate(
-    model: TaskModel,
-    loader: Loader,
-    *,
-    precision: Precision,
-    what: str,
-    tracker: Tracker,
-    interrupt: Interrupt,
-) -> Evaluation:
-    """Evaluate every example of a split exactly once.
-
-    Args:
-        model: Left in evaluation mode.
-        loader: Gives the batches.
-        precision: Type of the matrix products.
-        what: What the progress is called.
-        tracker: Is told the progress.
-        interrupt: Asks to stop between two batches.
-
-    Raises:
-        Interrupted: A signal came.
-        UserError: The split asks nothing.
-    """
-    model.eval()
-    spec, metrics = loader.spec, metrics_of(loader.spec)
-    sizes = spec.symbol_bytes
-    bytes_C = None if sizes is None else torch.tensor(sizes, device=loader.device)
-    sums: dict[str, Tensor] = {}
-    num_examples = 0
-    with closing(loader.evaluation()) as batches:
-        for batch in batches:
-            interrupt.check()
-            with autocast(loader.device, precision):
-                logits = model(batch)
-            asked: dict[str, Any] = {"target": spec.target, "questions": spec.questions}
-            counted = count(logits, batch, metrics, **asked, bytes_C=bytes_C)
-            for name, value in counted.items():
-                sums[name] = sums[name] + value if name in sums else value
-            num_examples += batch.size
-            tracker.progress(Progress(what, num_examples, len(loader)))
-    evaluation = Evaluation({name: value.item() for name, value in sums.items()})
-    evaluation.check_asked(spec.name, metrics)
-    return evaluation
+    def _count_together(self) -> None:
+        """Let the first process go on counting from what all have seen, the others from nothing."""
+        state = self.state
+        seen = self.world.gather([state.examples_seen, state.tokens_seen])
+        totals = [sum(column) for column in zip(*seen, strict=True)]
+        state.examples_seen, state.tokens_seen = totals if self.world.is_first else (0, 0)

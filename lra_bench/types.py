@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-# What is asked about an example: one class, the first and last position of a span, or a class at
-# each position.
-Target = Literal["class", "span", "tokens"]
+# What is asked about an example: one class, the first and last position of a span, a class at
+# each position, one of the candidates that stand in the input, or any of several spans, of which
+# there may be none.
+Target = Literal["class", "span", "tokens", "choice", "spans"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 # At a position with this id nothing is asked; it is also what PyTorch's cross entropy leaves out.
 IGNORED = -100
@@ -33,6 +34,8 @@ _DEFAULT_METRICS: dict[Target, tuple[str, ...]] = {
     "class": ("accuracy",),
     "span": ("exact_match", "token_f1"),
     "tokens": ("accuracy",),
+    "choice": ("accuracy",),
+    "spans": ("exact_match",),
 }
 
 
@@ -67,10 +70,14 @@ class TaskSpec:
         vocab_size: Number of token ids; ids are 0..vocab_size-1 and 0 is reserved for padding,
             unless the task gives it a meaning (padding is told by the length, not by the id).
         max_length: Longest input [tokens].
-        num_classes: Number of classes, of the example or of each position; 0 for spans.
-        num_inputs: Sequences an example: 1, or 2 where two documents are compared.
+        num_classes: Number of classes, of the example or of each position; 0 for spans and
+            candidates.
+        num_inputs: Sequences an example: 1, or 2 where two documents are compared. Of a
+            ``choice``, the most that an example can have: each begins with the same question and
+            candidates, and goes on with another piece of the text.
         target: What is asked: one ``class`` an example, the first and last position of a
-            ``span``, or a class at each of the ``tokens``.
+            ``span``, a class at each of the ``tokens``, the right one of some candidates
+            (``choice``), or any one of several ``spans``.
         metrics: Names from `lra_bench.metrics`; the first one ranks, and chooses the weights on
             validation. Empty for the usual ones of the target.
         majority_baseline: The ranking metric of always answering the most frequent class, as
@@ -87,6 +94,11 @@ class TaskSpec:
             an id, so that losses over different vocabularies can be compared. Empty where that is
             known only once the data are prepared; None where ids are no text.
         has_mask: The last id stands for what is hidden; it is never an answer.
+        candidate: Of a ``choice``: the id of the token that stands before each candidate, and
+            nowhere else.
+        context: Of a ``choice`` and of ``spans``: the id of the token with which what is asked
+            ends and the text begins; no answer lies before it. None where all of an input is text.
+        answer_length: Of ``spans``: the longest answer that is looked for [tokens].
     """
 
     name: str
@@ -103,6 +115,9 @@ class TaskSpec:
     is_corpus: bool = False
     symbol_bytes: tuple[int, ...] | None = None
     has_mask: bool = False
+    candidate: int | None = None
+    context: int | None = None
+    answer_length: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model could answer.
@@ -112,11 +127,14 @@ class TaskSpec:
         """
         if self.target not in TARGETS:
             raise ValueError(f"target={self.target!r} is not one of {', '.join(TARGETS)}")
-        if self.target == "span" and self.num_classes:
-            raise ValueError(f"num_classes={self.num_classes}: a span has none; leave it out")
-        if self.target != "span" and self.num_classes < 1:
+        if self.target in ("span", "spans", "choice"):
+            if self.num_classes:
+                raise ValueError(
+                    f"num_classes={self.num_classes}: a {self.target} has none; leave it out"
+                )
+        elif self.num_classes < 1:
             raise ValueError(f"num_classes={self.num_classes} must be at least 1")
-        if self.target != "class" and self.num_inputs != 1:
+        if self.target not in ("class", "choice") and self.num_inputs != 1:
             raise ValueError(
                 f"num_inputs={self.num_inputs}: positions are asked about in a single input only"
             )
@@ -125,6 +143,7 @@ class TaskSpec:
         for name, token in self.questions.items():
             if not 0 <= token < self.vocab_size:
                 raise ValueError(f"questions: {name}={token} is no token id of this vocabulary")
+        self._check_text_questions()
         if self.symbol_bytes and len(self.symbol_bytes) != self.vocab_size:
             raise ValueError(
                 f"symbol_bytes has {len(self.symbol_bytes):,} numbers for {self.vocab_size:,} ids"
@@ -134,6 +153,22 @@ class TaskSpec:
         if not self.metrics:
             object.__setattr__(self, "metrics", _DEFAULT_METRICS[self.target])
 
+    def _check_text_questions(self) -> None:
+        """Refuse what only some targets have, where another has it or one of them lacks it."""
+        needs = {"candidate": ("choice",), "answer_length": ("spans",)}
+        for name, targets in (needs | {"context": ("choice", "spans")}).items():
+            value, said = getattr(self, name), " or ".join(map(repr, targets))
+            if value is not None and self.target not in targets:
+                raise ValueError(f"{name}={value}: it needs target={said}")
+            if value is None and self.target in targets and name in needs:
+                raise ValueError(f"target={self.target!r} needs {name}=")
+        for name in ("candidate", "context"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < self.vocab_size:
+                raise ValueError(f"{name}={value} is no token id of this vocabulary")
+        if self.answer_length is not None and self.answer_length < 1:
+            raise ValueError(f"answer_length={self.answer_length} must be at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -142,7 +177,9 @@ class Example:
     Args:
         inputs: One 1-D integer array of token ids an input, each at least one token long.
         target: The class; or the first and the last position of the span, shape (2,); or a class
-            a position, as long as the input, `IGNORED` where nothing is asked.
+            a position, as long as the input, `IGNORED` where nothing is asked; or which of the
+            candidates is right, from 0 in their order; or first and last positions of all spans
+            that are right, shape (A, 2), A may be 0.
     """
 
     inputs: tuple[NDArray[Any], ...]
@@ -166,6 +203,38 @@ class DrawnAnew(Protocol):
 
     def draw(self, index: int, *, seed: int, step: int) -> Example:
         """Return an example as it is in an update; a function of the arguments alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Spans that were found in the examples of a split; N of them, in any order.
+
+    Args:
+        indices_N: Places of the examples in their split, int64.
+        spans_N2: First and last position, int64; `IGNORED` where none was found.
+        scores_N: Of the spans, float64: the higher, the surer.
+    """
+
+    indices_N: NDArray[np.int64]
+    spans_N2: NDArray[np.int64]
+    scores_N: NDArray[np.float64]
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """Examples whose ``spans`` are judged as texts, those of a question together."""
+
+    def judge(self, answers: Answers, /) -> Mapping[str, float]:
+        """Return sums that take the place of those counted by positions.
+
+        Args:
+            answers: One for every example of the split.
+
+        Returns:
+            ``examples``, the number of questions; ``exact`` and ``answer_f1``, see
+            `lra_bench.metrics`.
+        """
         ...
 
 
@@ -239,6 +308,7 @@ class DataInfo:
         note: The same of data that are known, but not the original. A number with a warning or a
             note is marked in every table and enters no average.
         details: Anything else that a record should say.
+        baselines: What simple methods reach on the test split, by name: the ranking metric.
     """
 
     origin: str = ""
@@ -248,6 +318,7 @@ class DataInfo:
     warning: str = ""
     note: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -320,10 +391,18 @@ class Batch:
         mask_BIL: True at real tokens; None where no token is padding, so that a kernel may skip
             masking without looking at the values.
         targets: int64; classes, shape (B,); first and last positions of spans, shape (B, 2); or
-            classes of positions, shape (B, L), `IGNORED` where padded or not asked.
+            classes of positions, shape (B, L), `IGNORED` where padded or not asked; the right
+            candidates, shape (B,); or all spans that are right, shape (B, A, 2), `IGNORED` where
+            an example has fewer.
         num_tokens: Real tokens, known without asking the device.
         asked_N: Of classes of positions, where they are asked: row * L + position, rising. Known
             to whoever pads; left out, it is looked up in ``targets`` (which waits for the device).
+        candidates_BC: Of a choice: where each candidate's token stands in every input of an
+            example, -1 where an example has fewer.
+        context_B: Of a choice and of spans: how many of the first tokens of every input ask.
+        rows_T: Which inputs there are: row * I + input, rising; None where no example has fewer
+            than others.
+        indices: Places of the examples in their split; nothing where they were drawn.
     """
 
     tokens_BIL: Tensor
@@ -331,6 +410,10 @@ class Batch:
     targets: Tensor
     num_tokens: int
     asked_N: Tensor | None = None
+    candidates_BC: Tensor | None = None
+    context_B: Tensor | None = None
+    rows_T: Tensor | None = None
+    indices: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -346,9 +429,19 @@ class Batch:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with each of its tensors changed."""
-        mask_BIL, asked_N = (
-            None if one is None else change(one) for one in (self.mask_BIL, self.asked_N)
-        )
-        return Batch(
-            change(self.tokens_BIL), mask_BIL, change(self.targets), self.num_tokens, asked_N
-        )
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        changed: dict[str, Any] = {
+            name: change(one) for name, one in tensors.items() if one is not None
+        }
+        return replace(self, **changed)
+
+
+_TENSORS = (
+    "tokens_BIL",
+    "mask_BIL",
+    "targets",
+    "asked_N",
+    "candidates_BC",
+    "context_B",
+    "rows_T",
+)

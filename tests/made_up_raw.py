@@ -9,7 +9,9 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import made_up_documents
 import numpy as np
+from made_up_questions import put_books, put_covid_qa, put_triviaqa, put_wikihop
 
 from lra_tasks._cifar import BINARY_ARCHIVE, BINARY_FILES, BINARY_FOLDER, RECORD_BYTES
 from lra_tasks._imdb import ARCHIVE_NAME
@@ -132,4 +134,9 @@ PUT: dict[str, Callable[[Path], list[str]]] = {
     "pathfinder": put_nothing,
     "pathx": put_nothing,
     "pathx_256": put_nothing,
+    **made_up_documents.PUT,
+    "wikihop": put_wikihop,
+    "triviaqa": put_triviaqa,
+    "covid_qa": put_covid_qa,
+    "book_cloze": put_books,
 }

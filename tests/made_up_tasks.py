@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lra_bench.types import IGNORED, SPLITS, DataInfo, Example, Split, Task, TaskSpec
+from lra_bench.types import IGNORED, SPLITS, Answers, DataInfo, Example, Split, Task, TaskSpec
 
 # What marks the ends of a span.
 OPENING, CLOSING = 7, 8
@@ -76,7 +76,50 @@ class Brackets(MadeUp):
         return Example((row,), np.array([first, last]))
 
 
-CONFIGURATIONS = {"first": "FirstToken", "even": "EvenTokens", "brackets": "Brackets"}
+class LastCandidate(MadeUp):
+    """A choice: the last of two to four candidates; every other example has two pieces of text."""
+
+    spec = TaskSpec("last", 9, 20, num_inputs=2, target="choice", candidate=7, context=8)
+
+    def example(self, row: np.ndarray[tuple[int], np.dtype[np.int64]], rng: object) -> Example:
+        number = 2 + int(row[0]) % 3
+        head = np.append(np.stack([np.full(number, 7), row[:number]], axis=1).ravel(), 8)
+        pieces = [row[:5], row[5:10]][: 1 + int(row[1]) % 2]
+        return Example(tuple(np.concatenate([head, piece]) for piece in pieces), number - 1)
+
+
+class Questions(list[Example]):
+    """Examples whose answers are judged: the tokens of the span, against those of the brackets."""
+
+    def judge(self, answers: Answers) -> dict[str, float]:
+        exact = 0
+        for index, span in zip(answers.indices_N.tolist(), answers.spans_N2, strict=True):
+            exact += any((span == one).all() for one in np.asarray(self[index].target))
+        return {"examples": len(self), "exact": exact, "answer_f1": float(exact)}
+
+
+class AnyBrackets(Brackets):
+    """Any of several spans: from an opening bracket to the closing one behind it."""
+
+    spec = TaskSpec(
+        "any", 9, 20, target="spans", metrics=("answer_f1", "exact_match"), answer_length=12
+    )
+
+    def examples(self, split: Split) -> Questions:
+        return Questions(super().examples(split))
+
+    def example(self, row: np.ndarray[tuple[int], np.dtype[np.int64]], rng: object) -> Example:
+        example = super().example(row, rng)
+        return Example(example.inputs, np.asarray(example.target)[None])
+
+
+CONFIGURATIONS = {
+    "first": "FirstToken",
+    "even": "EvenTokens",
+    "brackets": "Brackets",
+    "last": "LastCandidate",
+    "any": "AnyBrackets",
+}
 
 
 def write_configurations(folder: Path) -> Path:

@@ -92,6 +92,8 @@ def test_every_kind_of_answer_has_its_row() -> None:
     assert row_of(Summary("c", span, prepared="-")) == ["c", "1,000", "span", *"????", "-"]
     tokens = dataclasses.replace(SPEC, target="tokens", metrics=())
     assert row_of(Summary("d", tokens))[:3] == ["d", "64", "10/token"]
+    choice = TaskSpec("f", 9, 1_000, num_inputs=2, target="choice", candidate=8)
+    assert row_of(Summary("f", choice))[:5] == ["f", "2", "x", "1,000", "candidates"]
     assert row_of(Summary("e", prepared="broken")) == ["e", *"??????", "broken"]
 
 

@@ -369,6 +369,77 @@ def test_an_answer_that_breaks_the_promise_is_refused(
         list(loader.evaluation())
 
 
+# Candidates stand behind an 8, and the text behind a 7.
+CHOICE = TaskSpec("mine", 9, 50, num_inputs=2, target="choice", candidate=8, context=7)
+SPANS = TaskSpec("mine", 9, 50, target="spans", context=7, answer_length=4)
+
+
+def test_pieces_and_candidates_are_padded() -> None:
+    rows = [
+        Example((np.array([8, 1, 8, 2, 8, 3, 7, 5]), np.array([8, 1, 8, 2, 8, 3, 7])), 2),
+        Example((np.array([8, 4, 7, 6, 6, 6, 6, 6, 6]),), 0),
+    ]
+    loader = Loader(rows, CHOICE, batch_size=2, bucketing=False, device=CPU)
+    (batch,) = loader.evaluation()
+    assert batch.tokens_BIL.shape == (2, 2, 9)
+    assert batch.candidates_BC is not None
+    assert batch.candidates_BC.tolist() == [[0, 2, 4], [0, -1, -1]]
+    assert batch.context_B is not None
+    assert batch.context_B.tolist() == [7, 3]
+    assert batch.rows_T is not None
+    assert batch.rows_T.tolist() == [0, 1, 2]
+    assert batch.mask_BIL is not None
+    assert batch.mask_BIL.sum(2).tolist() == [[8, 7], [9, 0]]
+    assert (batch.num_tokens, batch.targets.tolist(), batch.indices) == (24, [2, 0], (0, 1))
+    (alone,) = Loader(rows[:1], CHOICE, batch_size=2, bucketing=False, device=CPU).evaluation()
+    assert alone.rows_T is None
+    (drawn,) = loader.training(seed=0, start=0, stop=1)
+    assert drawn.indices == ()
+    moved = batch.map(lambda x: x + 1 if x.dtype == torch.int64 else x)
+    assert moved.candidates_BC is not None
+    assert moved.candidates_BC.tolist() == [[1, 3, 5], [1, 0, 0]]
+    assert moved.indices == batch.indices
+
+
+def test_spans_are_padded() -> None:
+    rows = [
+        Example((np.array([1, 7, 2, 3]),), np.array([[2, 3], [3, 3]])),
+        Example((np.array([7, 2, 3]),), np.zeros((0, 2), np.int64)),
+        Example((np.array([2, 3]),), np.array([[0, 0]])),
+    ]
+    (batch,) = Loader(rows, SPANS, batch_size=3, bucketing=False, device=CPU).evaluation()
+    gone = [IGNORED, IGNORED]
+    assert batch.targets.tolist() == [[[2, 3], [3, 3]], [gone, gone], [[0, 0], gone]]
+    assert batch.context_B is not None
+    assert batch.context_B.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "inputs", "answer", "text"),
+    [
+        (CHOICE, [[8, 1, 7]], 1, "a right candidate of 1; 0 to 0"),
+        (CHOICE, [[8, 1, 7]], -1, "a right candidate of -1"),
+        (CHOICE, [[8, 1, 7]], [0, 1], r"shape \(2,\); target=choice needs the number"),
+        (CHOICE, [[1, 7]], 0, "an example without candidates: no token 8 in it"),
+        (CHOICE, [[8, 1, 7], [1, 8, 7]], 0, "inputs do not begin with the same candidates"),
+        (CHOICE, [[8, 1]] * 3, 0, "an example of 3 inputs; its spec says 1 to 2"),
+        (SPANS, [[7, 1]], 1, r"shape \(\); target=spans needs \(A, 2\)"),
+        (SPANS, [[7, 1]], [1, 1], r"shape \(2,\); target=spans needs"),
+        (SPANS, [[7, 1]], [[1, 2]], "a position of an answer of 2; 0 to 1"),
+        (SPANS, [[7, 1, 2]], [[2, 1]], "a span from 2 to 1; it must not end before"),
+        (SPANS, [[1, 7, 2]], [[1, 2]], "an answer that begins at 1, within the 2 tokens that ask"),
+    ],
+)
+def test_questions_about_texts_that_break_the_promise_are_refused(
+    spec: TaskSpec, inputs: list[list[int]], answer: object, text: str
+) -> None:
+    target = answer if isinstance(answer, int) else np.array(answer)
+    row = Example(tuple(map(np.array, inputs)), target)
+    loader = Loader([row], spec, batch_size=1, bucketing=False, device=CPU)
+    with pytest.raises(UserError, match=f"task mine has .*{text}"):
+        list(loader.evaluation())
+
+
 def test_tokens_and_lengths_that_break_the_promise_are_refused() -> None:
     spec = TaskSpec("mine", vocab_size=3, max_length=4, num_classes=4)
     options = {"batch_size": 1, "bucketing": False, "device": CPU}
@@ -463,6 +534,8 @@ def test_majority_baseline_of_positions_counts_what_is_asked() -> None:
     spec = TaskSpec("made up", 9, 50, num_classes=3, target="tokens")
     assert majority_baseline(rows, rows, spec) == pytest.approx(4 / 6)
     assert majority_baseline(rows, rows, TaskSpec("made up", 9, 50, target="span")) is None
+    assert majority_baseline(rows, rows, CHOICE) is None
+    assert majority_baseline(rows, rows, SPANS) is None
 
 
 class Watched(list[Example]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,13 @@ from models.made_up import TRUNK, head_of, model_of
 from lra_bench.data import Loader, collate
 from lra_bench.denoising import Denoising, DenoisingTask, Rule
 from lra_bench.errors import UserError
+from lra_bench.heads import TaskModel
+from lra_bench.interrupt import Interrupted
 from lra_bench.models.encoder import EncoderSpec
 from lra_bench.models.layers import Embedding
-from lra_bench.objective import CrossEntropy
+from lra_bench.objective import CrossEntropy, Loss
 from lra_bench.runner import run
-from lra_bench.types import IGNORED, DataInfo, Example, Quantities, Split, Task, TaskSpec
+from lra_bench.types import IGNORED, Batch, DataInfo, Example, Quantities, Split, Task, TaskSpec
 
 V = 9
 
@@ -273,3 +277,31 @@ def test_a_run_learns_what_is_hidden_and_is_measured_against_frequencies(
     assert record.test.sums["targets"] < record.test.num_examples * 20 * 0.5
     assert "hidden" in record.data["details"]
     assert record.best_step in (10, 20, 30)
+
+
+def test_an_interrupted_run_sees_what_it_would_have_seen(
+    made_up: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        *("objective=denoising", "keep_weights=true", "task.num_examples=60"),
+        *("train.num_steps=12", "train.eval_every=4", "trunk.dropout=0.1"),
+    ]
+    undisturbed = run(made_up(*words, f"results_dir={tmp_path / 'undisturbed'}"))
+    made, step = 0, Denoising.__call__
+
+    def counted(self: Denoising, model: TaskModel, batch: Batch) -> Loss:
+        nonlocal made
+        made += 1
+        if made == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, model, batch)
+
+    monkeypatch.setattr(Denoising, "__call__", counted)
+    with pytest.raises(Interrupted):
+        run(made_up(*words))
+    resumed = run(made_up(*words))
+    assert (made, resumed.num_resumes) == (12, 1)
+    assert resumed.test == undisturbed.test
+    assert resumed.weights_sha256 == undisturbed.weights_sha256
+    for one, other in zip(resumed.curve, undisturbed.curve, strict=True):
+        assert {**one, "train_seconds": 0} == {**other, "train_seconds": 0}

@@ -15,10 +15,11 @@ from lra_bench.errors import UserError
 
 @pytest.mark.parametrize("name", experiments.names())
 def test_every_experiment_composes(name: str) -> None:
-    parts = experiments.written_out([f"experiment={name}"])
+    parts = [part for stage in experiments.stages([f"experiment={name}"]) for part in stage]
     assert parts
     for part in parts:
-        words = sweep.spelt_out(part)
+        # What a run begins from is there when the runs before it are done.
+        words = sweep.spelt_out([word for word in part if not word.startswith("init_from=")])
         if sweep.chooses_itself(words):
             words = [word for word in words if "interval(" not in word]
             words = [word for word in words if not word.startswith("hydra")]
@@ -39,10 +40,20 @@ def test_they_are_listed() -> None:
 
 def test_words_replace_those_of_an_experiment() -> None:
     asked = ["experiment=how_far_to_look", "setting=smoke", "seed=5"]
-    for part in experiments.written_out(asked):
+    (stage,) = experiments.stages(asked)
+    for part in stage:
         assert part[-2:] == ["setting=smoke", "seed=5"]
         assert sum(word.startswith("setting=") for word in part) == 1
-    assert experiments.written_out(["task=listops"]) == [["task=listops"]]
+    assert experiments.stages(["task=listops"]) == [[["task=listops"]]]
+
+
+def test_what_comes_after_is_a_stage_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "sweeps: [[a=1, b=2], [a=2]]\nthen: [[c=3, seed=0]]\ncost: x\nexpected: y\n"
+    )
+    stages = experiments.stages(["experiment=mine", "seed=7"], config_dirs=[tmp_path])
+    assert stages == [[["a=1", "b=2", "seed=7"], ["a=2", "seed=7"]], [["c=3", "seed=7"]]]
 
 
 @pytest.mark.parametrize(
@@ -52,17 +63,18 @@ def test_words_replace_those_of_an_experiment() -> None:
         ("sweeps: 3\ncost: x\nexpected: y", "sweeps must be a list"),
         ("sweeps: [[a=b]]\ncost: 3\nexpected: y", "cost must be a text"),
         ("sweeps: [[a=b]]\ncost: x\nexpected: y\nprice: 3", "sets price, which nothing reads"),
+        ("sweeps: [[a=b]]\ncost: x\nexpected: y\nthen: 3", "then must be a list"),
     ],
 )
 def test_what_is_no_experiment_is_named(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(text)
     with pytest.raises(UserError, match=expected):
-        experiments.written_out(["experiment=mine"], config_dirs=[tmp_path])
+        experiments.stages(["experiment=mine"], config_dirs=[tmp_path])
 
 
 def test_a_misspelt_name() -> None:
     with pytest.raises(UserError, match="did you mean board_cpu"):
-        experiments.written_out(["experiment=board_cpuu"])
+        experiments.stages(["experiment=board_cpuu"])
     with pytest.raises(UserError, match="one name at a time"):
-        experiments.written_out(["experiment=board_cpu,learning_rate"])
+        experiments.stages(["experiment=board_cpu,learning_rate"])

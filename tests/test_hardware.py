@@ -76,3 +76,38 @@ def test_the_peak_follows_what_is_used() -> None:
 
 def test_the_allocator_says_whether_it_listened() -> None:
     assert isinstance(hardware.keep_freed_memory(), bool)
+
+
+@pytest.mark.parametrize(
+    ("told", "cores"),
+    [
+        ({}, None),
+        # Of the job that started a shell, perhaps: nothing is known of this machine.
+        ({"SLURM_CPUS_PER_TASK": "3"}, None),
+        ({"SLURM_JOB_ID": "7"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "SLURM_CPUS_ON_NODE": "6"}, 3),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "6"}, 6),
+        (
+            {
+                "SLURM_JOB_ID": "7",
+                "SLURM_CPUS_ON_NODE": "6",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x3),1",
+            },
+            3,
+        ),
+    ],
+)
+def test_slurm_tells_how_many_cores_there_are(told: dict[str, str], cores: int | None) -> None:
+    assert hardware.cores_from_slurm(told) == cores
+    machine = hardware.num_cores({})
+    assert hardware.num_cores(told) == min(machine, cores or machine)
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    """One that is named, or fewer than processes, is refused; without a GPU all share the CPU."""
+    assert hardware.choose_device("cpu", local_rank=1, local_size=2) == torch.device("cpu")
+    with pytest.raises(UserError, match="each of 2 processes has its own; use cuda"):
+        hardware.choose_device("cuda:1", local_rank=1, local_size=2)
+    too_many = torch.cuda.device_count() + 2
+    with pytest.raises(UserError, match=f"each of {too_many} processes needs one"):
+        hardware.choose_device("cuda", local_rank=0, local_size=too_many)

@@ -11,7 +11,7 @@ import pytest
 from lra_bench.interrupt import Interrupt, Interrupted, sigterm_raises
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_signals_are_given_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Interrupt() as interrupt:

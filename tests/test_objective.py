@@ -21,12 +21,19 @@ def ernie_sparse_for(target: Target) -> TaskModel:
     return make_model(encoder, spec_of(target), head_of())
 
 
-def asked(batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Return the place of each answer that is asked for, and the right choice."""
+def asked(batch: Batch) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Return the place of each answer that is asked for, and the right choices."""
+    if batch.targets.ndim == 3:
+        ends = [
+            ((row, end), sorted({span[end] for span in spans if span[end] != IGNORED}))
+            for row, spans in enumerate(batch.targets.tolist())
+            for end in (0, 1)
+        ]
+        return [(place, right) for place, right in ends if right]
     if batch.targets.ndim == 1:
-        return [((row,), right) for row, right in enumerate(batch.targets.tolist())]
+        return [((row,), [right]) for row, right in enumerate(batch.targets.tolist())]
     return [
-        ((row, column), right)
+        ((row, column), [right])
         for row, answers in enumerate(batch.targets.tolist())
         for column, right in enumerate(answers)
         if right != IGNORED
@@ -48,8 +55,8 @@ def test_regularization_is_its_formula(target: Target, topology: str) -> None:
         chances = zip(first[place].tolist(), second[place].tolist(), strict=True)
         for p, q in ((p, q) for p, q in chances if p and q):
             divergence += (p * math.log(p / q) + q * math.log(q / p)) / 2 / len(places)
-        for chosen in (first[place][right], second[place][right]):
-            expected -= math.log(chosen.item()) / 2 / len(places)
+        for chances_of in (first[place], second[place]):
+            expected -= math.log(chances_of[right].sum().item()) / 2 / len(places)
     assert loss.terms["divergence"].item() == pytest.approx(divergence, rel=1e-3)
     assert loss.terms["divergence"].item() > 0
     assert loss.terms["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
@@ -64,7 +71,7 @@ def test_cross_entropy_is_the_mean(target: Target) -> None:
     model, batch = model_of(spec_of(target), head_of()), batch_of(target)
     logits = at_places(model(batch), batch, target)
     places = asked(batch)
-    losses = [F.cross_entropy(logits[place], torch.tensor(right)) for place, right in places]
+    losses = [-logits[place].softmax(-1)[right].sum().log() for place, right in places]
     loss = CrossEntropy()(model, batch)
     torch.testing.assert_close(loss.total, torch.stack(losses).mean())
     assert loss.terms["cross_entropy"].item() == loss.total.item()
@@ -78,9 +85,10 @@ def test_a_class_is_judged_by_the_plain_mean() -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["tokens", "spans"])
 @pytest.mark.parametrize("objective", [CrossEntropy(), SelfAttentionRegularization()])
-def test_a_batch_that_asks_nothing_moves_nothing(objective: CrossEntropy) -> None:
-    model, batch = ernie_sparse_for("tokens"), batch_of("tokens")
+def test_a_batch_that_asks_nothing_moves_nothing(objective: CrossEntropy, target: Target) -> None:
+    model, batch = ernie_sparse_for(target), batch_of(target)
     nothing = torch.full_like(batch.targets, IGNORED)
     loss = objective(model, Batch(batch.tokens_BIL, batch.mask_BIL, nothing, batch.num_tokens))
     assert loss.total.item() == 0

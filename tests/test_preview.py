@@ -18,6 +18,8 @@ from lra_bench.types import IGNORED, Example, Examples, Progress, Split, Task, T
 
 CLASSES = TaskSpec("plain", 256, 64, 10)
 SPANS = TaskSpec("spans", 256, 64, target="span")
+CHOICE = TaskSpec("choice", 256, 64, target="choice", candidate=200, context=201)
+SEVERAL = TaskSpec("several", 256, 64, target="spans", context=201, answer_length=9)
 TOKENS = TaskSpec("tokens", 256, 64, 10, target="tokens")
 
 
@@ -199,6 +201,24 @@ def test_labels_of_tokens_are_shown_where_there_are_any() -> None:
     )
 
 
+def test_candidates_and_several_answers_are_shown() -> None:
+    tokens = np.array([7, 200, 1, 2, 200, 3, 201, 5, 6, 5, 6])
+    said = shown(Asking(CHOICE, Example((tokens,), 1)), Screen())
+    assert said.endswith("answer: 3\n\ncandidate 2 of 2, length 11 tokens, test example 0")
+    said = shown(Asking(CHOICE, Example((tokens,), 0)), Screen())
+    assert "answer: 1 2\n\ncandidate 1 of 2," in said
+    # A text that stands twice is said once.
+    spans = Example((tokens,), np.array([[7, 8], [9, 10], [7, 7]]))
+    said = shown(Asking(SEVERAL, spans), Screen())
+    assert "answer: 5 6, 5\n\nanswers at 3 places, length 11" in said
+    none = Example((tokens,), np.zeros((0, 2), np.int64))
+    assert "answer: none\n\nanswers at 0 places" in shown(Asking(SEVERAL, none), Screen())
+    statistics = preview.statistics_of([spans, none], SEVERAL)
+    assert statistics.answer_lengths.tolist() == [2, 2, 1]
+    statistics = preview.statistics_of([Example((tokens,), at) for at in (1, 1, 0)], CHOICE)
+    assert statistics.label_counts == {2: 2, 1: 1}
+
+
 def test_answers_of_each_kind_are_counted() -> None:
     spans = [Example((np.arange(9),), np.array([0, last])) for last in (0, 1, 8)]
     statistics = preview.statistics_of(spans, SPANS)
@@ -266,3 +286,11 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
             preview.save(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_of_a_corpus_nothing_is_asked() -> None:
+    spec = TaskSpec("corpus", 257, 8, 1, is_corpus=True)
+    examples = [Example((np.arange(1, 5),), 0)] * 3
+    assert preview.target_in_words(spec, examples[0]) == "nothing is asked"
+    statistics = preview.statistics_of(examples, spec)
+    assert "label" not in preview.overview_of(statistics, "train", spec, Screen())

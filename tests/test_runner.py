@@ -41,6 +41,8 @@ def where(request_results: Path, record: RunRecord) -> Path:
         ("first", "f1_macro", ["accuracy"]),
         ("even", "f1_of_1", ["accuracy", "f1_micro"]),
         ("brackets", "exact_match", ["token_f1"]),
+        ("last", "accuracy", []),
+        ("any", "answer_f1", ["exact_match"]),
     ],
 )
 def test_every_kind_of_answer_is_learned_recorded_and_shown(

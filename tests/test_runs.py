@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
@@ -139,6 +141,25 @@ def test_the_live_status_is_written_now_and_then(tmp_path: Path) -> None:
     tracker.remove()
     assert LiveStatus.read(path) is None
     tracker.remove()
+
+
+def test_where_a_run_is_and_where_it_went_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert status().where == f"process {os.getpid()} on {socket.gethostname()}, Slurm job 12"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "11")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert status().where.endswith(", Slurm job 11_3")
+    clock = Clock()
+    tracker = LiveTracker(tmp_path / "x.json", status(), clock)
+    for progress in (("preparing", 3), ("training", 501), ("validating", 8), ("training", 600)):
+        clock.now += WRITE_SECONDS + 1
+        tracker.progress(Progress(*progress, 1000))
+    live = LiveStatus.read(tmp_path / "x.json")
+    assert live is not None
+    assert (live.from_step, live.done) == (500, 600)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 3}', "[" * 10_000, '{"x": 1}'])

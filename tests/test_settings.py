@@ -38,3 +38,20 @@ def test_the_table_says_what_the_files_say() -> None:
             ).config.train
             said = int(found[1].replace(",", "")), int(found[2])
             assert said == (train.num_steps, train.batch_size), (task, setting)
+
+
+def test_both_stages_of_self_pretraining_are_what_the_files_say() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("Updates of each stage:")[1]
+    lines = [line for line in section.split("## ")[0].splitlines() if " of 32 at " in line]
+    told = []
+    for line in lines:
+        names, *stages = (cell.strip() for cell in line.strip("|").split("|"))
+        for task in re.findall(r"`(\w+)`", names):
+            told.append(task)
+            for objective, stage in zip(("denoising", "cross_entropy"), stages, strict=True):
+                words = ["setting=spt", "model=transformer", f"objective={objective}"]
+                train = compose([f"task={task}", *words]).config.train
+                said = f"{train.num_steps:,} of {train.batch_size} at {train.learning_rate}"
+                assert stage == said, (task, objective)
+    files = (PAGE.parents[1] / "conf/setting/spt").glob("*.yaml")
+    assert sorted(told) == sorted(path.stem for path in files)

@@ -103,8 +103,25 @@ def test_workers_share_the_cores() -> None:
         ([*parallel, "hydra.launcher.n_jobs=2"], 4),
         ([*parallel, "hydra.launcher.n_jobs=-2"], 1),
         ([*parallel, "hydra.launcher.n_jobs=100"], 1),
+        ([*parallel, "hydra.launcher.n_jobs=2", "num_processes=2"], 2),
     ):
         assert sweep.for_launcher(words, 8) == [*words, f"num_threads={threads}", "quiet=true"]
     own = [*parallel, "num_threads=3", "quiet=false"]
     assert sweep.for_launcher(own, 8) == own
     assert sweep.for_launcher(RUN, 8) == RUN
+
+
+def test_a_job_that_a_cluster_has_lost_is_a_worker_that_died(tmp_path: Path) -> None:
+    utils = pytest.importorskip("submitit.core.utils")
+    words = sweep.spelt_out([*RUN, f"results_dir={tmp_path}", "model=local", "seed=1,2"])
+
+    def launch(error: Exception) -> None:
+        def job(run: Sequence[str]) -> float:
+            raise error
+
+        sweep.launch(words, job)
+
+    with pytest.raises(sweep.WorkerDied):
+        launch(utils.UncompletedJobError("Job 7 has not produced any output"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        launch(RuntimeError("a defect"))

@@ -60,6 +60,29 @@ def test_a_run_that_ends_its_processes_is_given_up(tmp_path: Path) -> None:
         assert "was killed 3 times" in outcome.reason
 
 
+def test_a_run_that_gets_further_is_not_given_up(tmp_path: Path) -> None:
+    """A cluster may take its machine as often as it likes."""
+    with planned(tmp_path, RUNS) as folder:
+        for attempt in range(3 * MAX_KILLS):
+            assert folder.begin(ONE, from_step=100 * attempt)
+            if attempt % 2:
+                folder.end(ONE, "interrupted")
+        last = 100 * (3 * MAX_KILLS - 1)
+        assert [folder.begin(ONE, from_step=last) for _ in range(2)] == [True, False]
+        assert "without getting further" in folder.outcome(ONE).reason
+
+
+def test_a_job_that_comes_late_does_nothing(tmp_path: Path) -> None:
+    """Its sweep was killed, and the same sweep has cleared up before it began again."""
+    with planned(tmp_path, RUNS) as folder:
+        assert folder.begin(ONE)
+        folder.note(TWO, Outcome("done"))
+        folder.plan_path.unlink()
+        assert not folder.begin(TWO)
+        folder.end(ONE, "done")
+        assert folder.outcome(ONE).state == "running"
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"state": "done", "x": 1}', "\xff"])
 def test_files_that_cannot_be_read_say_nothing(tmp_path: Path, content: str) -> None:
     folder = SweepFolder(tmp_path)

@@ -11,11 +11,19 @@ from lra_bench.types import Example, Task, TaskSpec, lengths_of
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"target": "word"}, "target='word' is not one of class, span, tokens"),
+        ({"target": "word"}, "target='word' is not one of class, span, tokens, choice, spans"),
         ({"num_classes": 0}, "num_classes=0 must be at least 1"),
         ({"num_classes": 0, "target": "tokens"}, "num_classes=0"),
         ({"target": "span"}, "a span has none"),
         ({"target": "tokens", "num_inputs": 2}, "a single input only"),
+        ({"target": "choice", "candidate": 1}, "num_classes=3: a choice has none"),
+        ({"target": "choice", "num_classes": 0}, "target='choice' needs candidate="),
+        ({"target": "choice", "num_classes": 0, "candidate": 9}, "candidate=9 is no token id"),
+        ({"target": "spans", "num_classes": 0}, "target='spans' needs answer_length="),
+        ({"target": "spans", "num_classes": 0, "answer_length": 0}, "answer_length=0 must be at"),
+        ({"answer_length": 3}, "answer_length=3: it needs target='spans'"),
+        ({"candidate": 3}, "candidate=3: it needs target='choice'"),
+        ({"context": 3}, "context=3: it needs target='choice' or 'spans'"),
         ({"questions": {"near": 1}}, "they need target='tokens'"),
         ({"target": "tokens", "questions": {"near": 1, "far": 9}}, "far=9 is no token id"),
     ],
@@ -29,6 +37,8 @@ def test_every_target_has_its_usual_metrics() -> None:
     assert TaskSpec("t", 9, 5, 3).metrics == ("accuracy",)
     assert TaskSpec("t", 9, 5, 3, target="tokens").metrics == ("accuracy",)
     assert TaskSpec("t", 9, 5, target="span").metrics == ("exact_match", "token_f1")
+    assert TaskSpec("t", 9, 5, target="choice", candidate=8).metrics == ("accuracy",)
+    assert TaskSpec("t", 9, 5, target="spans", answer_length=3).metrics == ("exact_match",)
     assert TaskSpec("t", 9, 5, 3, metrics=("f1_macro",)).metrics == ("f1_macro",)
 
 

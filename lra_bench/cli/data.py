@@ -146,12 +146,22 @@ def _prepare(parsed: argparse.Namespace) -> int:
     for key, value in {"source": info.source, "note": info.note, **info.details}.items():
         if value:
             print(f"{key}: {value}")
+    for name, reached in info.baselines.items():
+        print(f"{name} reaches on test: {_shown(reached, task)}")
     for split in SPLITS:
         print(f"{split}: {count(len(task.examples(split)), 'example')}")
     print(f"sha256: {task.fingerprint()}")
     if (folder := task.folder()) is not None:
         print(f"folder: {folder}\nsize: {in_bytes(size_of(folder))}")
     return 0
+
+
+def _shown(value: float, task: Task) -> str:
+    """Return a value of the metric that ranks."""
+    from lra_bench.metrics import metrics_of
+
+    ranking = metrics_of(task.spec)[0]
+    return f"{ranking.title} {value:{'.2%' if ranking.is_share else '.4f'}}"
 
 
 def _warned(info: DataInfo) -> DataInfo:
@@ -326,6 +336,8 @@ def _show_examples(task: Task, chosen: _Chosen) -> int:
     statistics = preview.statistics_of(examples, task.spec, console.progress)
     console.clear()
     print(f"\n{preview.overview_of(statistics, split, task.spec, screen)}")
+    for name, reached in info.baselines.items():
+        print(f"{name} reaches on test: {_shown(reached, task)}")
     if info.source:
         print(f"data: {info.source}{f'; {info.note}' if info.note else ''}")
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from lra_bench import __version__
@@ -22,6 +23,10 @@ from lra_bench.cli.parsing import (
     silence,
 )
 from lra_bench.errors import UserError
+from lra_bench.places import speaks
+
+# Of several processes the first speaks. Whoever has started them ends it once another has ended.
+_HEARING_SECONDS = 1.0
 
 _DESCRIPTION = """\
 lra-bench: a benchmark for encoders of long sequences
@@ -77,15 +82,22 @@ def main(words: Sequence[str] | None = None, *, parser: Parser | None = None) ->
     except KeyboardInterrupt as error:
         number = getattr(error, "signal_number", signal.SIGINT)
         # A run goes on where it was; data that were not ready are begun again.
-        print("\ninterrupted; give the same line again to go on", file=sys.stderr)
+        _say("\ninterrupted; give the same line again to go on")
         return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_PREEMPTED
     except OSError as error:
         # An unreadable file, a full disk: the system's own words name the file.
-        print(f"lra-bench: {error}", file=sys.stderr)
+        _say(f"lra-bench: {error}")
         return EXIT_FAILED
     except UserError as error:
-        print(f"lra-bench: {error}", file=sys.stderr)
+        _say(f"lra-bench: {error}")
         return EXIT_MISTAKE
+
+
+def _say(text: str) -> None:
+    if speaks():
+        print(text, file=sys.stderr)
+    else:
+        time.sleep(_HEARING_SECONDS)
 
 
 def _call(parser: Parser, words: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lra_bench.cli.parsing import silence
+from lra_bench.places import speaks
 
 if TYPE_CHECKING:
     from lra_bench.compose import Request
@@ -35,6 +36,8 @@ def run_and_report(
     from lra_bench.runner import run_or_reuse
 
     record, reused = run_or_reuse(request, stop_file=stop_file)
+    if not speaks():
+        return record, reused
     try:
         _report(record, Path(request.config.results_dir), split)
         sys.stdout.flush()
@@ -74,5 +77,8 @@ def _result(record: RunRecord, evaluation: Evaluation) -> str:
         beside.append(f"{sums['correct']:,} of {sums['targets']:,}")
     if record.majority_baseline is not None and evaluation is record.test:
         beside.append(f"{ranking.constant}: {record.majority_baseline:{form}}")
+    if evaluation is record.test:
+        found = record.data.get("baselines", {})
+        beside += [f"{name}: {value:{form}}" for name, value in found.items()]
     rest = f" ({'; '.join(beside)})" if beside else ""
     return f"{ranking.title} {evaluation[ranking.name]:{form}}{rest}"

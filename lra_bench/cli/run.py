@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lra_bench.cli.completion import KeyValueWords
 from lra_bench.cli.parsing import EXIT_FAILED, Parser, add_config_dir, make_importable
 from lra_bench.errors import UserError
+from lra_bench.places import started_place
 
 if TYPE_CHECKING:
     from lra_bench.compose import Request
@@ -21,6 +22,7 @@ the test split once with them, and write a record below results_dir.
   lra-bench run task=text model=ernie_sparse objective=sar model.block_size=32
   lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2
   lra-bench run -m experiment=ernie_sparse_ablation     # `lra-bench ls experiments`
+  torchrun --nproc-per-node 8 -m lra_bench.cli run task=text model=mega setting=s4
 """
 _EPILOG = """\
 groups (`lra-bench ls` lists what each takes)
@@ -30,6 +32,8 @@ keys
   train.KEY=  trunk.KEY=  head.KEY=  task.KEY=  model.KEY=  objective.KEY=  tracker.KEY=
   force=true runs again what has been done; quiet=true prints the result only
   wait=false stops at once where the same run is under way elsewhere, instead of waiting for it
+  num_processes=N shares each batch among N processes on this machine, each with a GPU of its own
+  or its part of the cores; torchrun and srun may start them instead, here and elsewhere
   checkpoint_seconds=60  checkpoint_share=0.01 are the time between two checkpoints, and the most
   of the time that they may take
 
@@ -69,6 +73,12 @@ def _run(parsed: argparse.Namespace) -> int:
     make_importable(parsed.config_dir)
     if parsed.multirun:
         from lra_bench.cli.sweeping import sweep
+
+        if started_place() is not None:
+            raise UserError(
+                "a sweep is one process, and this is one of several that torchrun or srun has "
+                "started; start one, with num_processes=N for the processes of each run"
+            )
 
         return sweep(parsed.words, parsed.config_dir)
     if any(word.startswith("experiment=") for word in parsed.words):

@@ -22,7 +22,7 @@ _LENGTHS, _BATCH_SIZE = (1024, 2048, 3072, 4096), 8
 # What is chosen if nothing is said; the setting has its default in conf/.
 _CHOSEN = {"model": "glob(*)", "task": "text"}
 # Of a run, what would be read by nobody here.
-_NOT_HERE = ("tracker", "checkpoint_seconds")
+_NOT_HERE = ("tracker", "checkpoint_seconds", "num_processes")
 _LONGEST_LENGTH, _LARGEST_BATCH = 1 << 20, 1 << 16
 _DESCRIPTION = """\
 Measure time, memory and energy of training and inference steps, each model in a process of its own

@@ -57,7 +57,8 @@ def _status(parsed: argparse.Namespace) -> int:
     overview = look(parsed.results_dir)
     if parsed.json:
         content = {"results_dir": str(parsed.results_dir), **overview.as_dict()}
-        print(json.dumps(content, indent=1, allow_nan=False))
+        json.dump(content, sys.stdout, indent=1, allow_nan=False)
+        print()
     else:
         print(text_of(overview, Screen.of(sys.stdout)))
     return 0

@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,8 @@ from lra_bench.cli.parsing import EXIT_FAILED, make_importable
 from lra_bench.compose import Request, compose
 from lra_bench.console import count, duration
 from lra_bench.errors import UserError
-from lra_bench.interrupt import SIGNALS, Interrupted
+from lra_bench.interrupt import SIGNALS, Interrupted, sigterm_raises
+from lra_bench.places import speaks
 from lra_bench.sweep_folder import FINAL, Outcome, OutcomeState, Planned, SweepFolder, planned
 
 # Rounds in a row that bring nothing before a sweep gives up.
@@ -44,10 +45,25 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     from lra_bench import experiments
     from lra_bench import sweep as sweeps
 
-    parts = [
-        sweeps.spelt_out(part, config_dirs=config_dirs)
-        for part in experiments.written_out(words, config_dirs=config_dirs)
+    stages = [
+        [sweeps.spelt_out(part, config_dirs=config_dirs) for part in stage]
+        for stage in experiments.stages(words, config_dirs=config_dirs)
     ]
+    for part in (part for stage in stages[1:] for part in stage):
+        # What a later run begins from may not be there yet; all else can be refused now.
+        alone = [word for word in part if not word.startswith("init_from=")]
+        sweeps.expand(alone, config_dirs=config_dirs)
+    for parts in stages:
+        if code := _stage(parts, config_dirs):
+            return code
+    return 0
+
+
+def _stage(parts: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> int:
+    """Do the runs of some sweeps, and return the exit code."""
+    from lra_bench import slurm
+    from lra_bench import sweep as sweeps
+
     if any(map(sweeps.chooses_itself, parts)):
         return max(_search(part, config_dirs) for part in parts)
     requests = {
@@ -59,10 +75,14 @@ def sweep(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     runs = [Planned(key, one.title, one.command()) for key, one in requests.items()]
     print(count(len(runs), "run"), file=sys.stderr)
     began = time.monotonic()
-    first = next(iter(requests.values())).config
-    with planned(Path(first.results_dir), runs) as folder, _stopping(folder):
+    first = next(iter(requests.values()))
+    over_slurm = [part for part in parts if slurm.is_asked_for(part, first.words, config_dirs)]
+    with planned(Path(first.config.results_dir), runs) as folder, _stopping(folder):
         _note_finished(requests.values(), folder)
-        _rounds(parts, config_dirs, folder, runs, may_wait=first.wait)
+        if over_slurm:
+            _over_a_cluster(over_slurm[0], config_dirs, folder, requests)
+        else:
+            _rounds(parts, config_dirs, folder, runs, may_wait=first.config.wait)
         outcomes = {run: folder.outcome(run.request_id) for run in runs}
         stopped = folder.stopped_by()
     _summarize(outcomes, time.monotonic() - began)
@@ -110,16 +130,47 @@ def _stopping(folder: SweepFolder) -> Iterator[None]:
 
 def _note_finished(requests: Iterable[Request], folder: SweepFolder) -> None:
     """Note the runs that need no job because their records are there."""
+    for request in requests:
+        if _is_done(request):
+            folder.note(request.request_id, Outcome("reused"))
+
+
+def _is_done(request: Request) -> bool:
+    """Return whether a run has a result."""
     from lra_bench.runner import finished
 
-    for request in requests:
-        try:
-            record = finished(request)
-        except (UserError, OSError):
-            # The job will say so.
-            continue
-        if record is not None and record.status == "completed":
-            folder.note(request.request_id, Outcome("reused"))
+    try:
+        record = finished(request)
+    except (UserError, OSError):
+        # The job will say so.
+        return False
+    return record is not None and record.status == "completed"
+
+
+def _over_a_cluster(
+    asked: Sequence[str],
+    config_dirs: Sequence[Path],
+    folder: SweepFolder,
+    requests: Mapping[str, Request],
+) -> None:
+    """Hand out the runs as jobs of a cluster, until nothing is left to do.
+
+    Raises:
+        UserError: The cluster, or what was asked of it, is not there.
+    """
+    from lra_bench import slurm
+    from lra_bench.cli.cluster import Watch
+
+    first = next(iter(requests.values()))
+    Watch(
+        slurm.Queue(asked, first.words, config_dirs),
+        folder,
+        requests,
+        # It must not wait: what waits holds a machine that others could use.
+        partial(_job, config_dirs, folder, False, alone=True),
+        is_done=_is_done,
+        may_wait=first.config.wait,
+    ).until_all_have_ended()
 
 
 def _rounds(
@@ -153,9 +204,22 @@ def _rounds(
 
 
 def _job(
-    config_dirs: Sequence[Path], folder: SweepFolder, wait: bool, words: Sequence[str]
+    config_dirs: Sequence[Path],
+    folder: SweepFolder,
+    wait: bool,
+    words: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> float:
-    """Do a run of a sweep, wherever it was launched, and note what has become of it."""
+    """Do a run of a sweep, wherever it was launched, and note what has become of it.
+
+    Args:
+        config_dirs: Folders that are searched besides ``conf/``.
+        folder: Where that is noted.
+        wait: Wait for a process that is at the same run.
+        words: The run.
+        alone: A signal means this job and not the sweep, as where a cluster pre-empts it.
+    """
     from lra_bench.cli.reporting import run_and_report
     from lra_bench.runs import UnderWay
 
@@ -163,12 +227,15 @@ def _job(
     # Composed again from the words of this run: Hydra's own object lacks the changes.
     request = compose([*words, f"wait={str(wait).lower()}"], config_dirs=config_dirs)
     key = request.request_id
-    if not folder.begin(key):
+    if not speaks():
+        return _accompany(request, folder)
+    if not folder.begin(key, _last_from_step(request)):
         return 0.0
     state: OutcomeState = "done"
     reason = ""
     try:
-        record, reused = run_and_report(request, stop_file=folder.stop_file)
+        with sigterm_raises() if alone else nullcontext():
+            record, reused = run_and_report(request, stop_file=folder.stop_file)
         if record.status != "completed":
             state, reason = (
                 "diverged" if record.status == "diverged" else "failed",
@@ -179,7 +246,8 @@ def _job(
     except UnderWay as error:
         state, reason = "deferred", str(error)
     except Interrupted as error:
-        folder.stop(error.signal_number)
+        if not alone:
+            folder.stop(error.signal_number)
         state = "interrupted"
     except (UserError, OSError) as error:
         print(f"lra-bench: {error}", file=sys.stderr)
@@ -192,6 +260,26 @@ def _job(
         state, reason = "failed", f"{type(error).__name__}: {error}"
     folder.end(key, state, reason)
     return 0.0
+
+
+def _accompany(request: Request, folder: SweepFolder) -> float:
+    """Do what is another process's of a run than the first's, which notes what becomes of it."""
+    from lra_bench.runner import run_or_reuse
+
+    if folder.is_wanted(request.request_id):
+        # The first has been told the same, or why.
+        with sigterm_raises(), suppress(UserError, OSError, Interrupted):
+            run_or_reuse(request)
+    return 0.0
+
+
+def _last_from_step(request: Request) -> int:
+    """Return the step that the last process of a run that has not ended went on from."""
+    from lra_bench.runs import LiveStatus, RunFolder
+
+    folder = RunFolder(Path(request.config.results_dir), request.names, request.request_id)
+    live = LiveStatus.read(folder.live_path)
+    return live.from_step if live is not None else 0
 
 
 def _summarize(outcomes: dict[Planned, Outcome], seconds: float) -> None:
@@ -219,17 +307,24 @@ def _search(words: Sequence[str], config_dirs: Sequence[Path]) -> int:
     from lra_bench import sweep as sweeps
 
     study = search.begin(words, config_dirs=config_dirs)
-    stopped = None
+    stopped, lost = None, False
     with study.lock(), planned(study.results_dir, []) as folder, _stopping(folder):
         todo = study.words_for_what_is_left()
         if todo:
             job = partial(_trial, config_dirs, folder)
-            # A trial that fails is one point less.
-            with suppress(sweeps.RunFailed):
+            try:
                 sweeps.launch(sweeps.for_launcher(todo), job, config_dirs=config_dirs)
+            except sweeps.RunFailed:
+                # A trial that fails is one point less.
+                pass
+            except sweeps.WorkerDied:
+                lost = True
         stopped = folder.stopped_by()
     if stopped is not None:
         raise Interrupted(stopped)
+    if lost:
+        print("a job was killed; the same line goes on with the search", file=sys.stderr)
+        return EXIT_FAILED
     told, found = study.conclude()
     print(told, file=sys.stderr)
     return 0 if found else EXIT_FAILED

@@ -215,6 +215,7 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
         "sampling_error": error,
         "validation_mean": mean("validation", completed),
         "majority_baseline": mean("majority_baseline", runs),
+        "baselines": {name: value for run in runs for name, value in run.baselines},
         "train_seconds_mean": mean("train_seconds", completed),
         "tokens_per_second_mean": mean("tokens_per_second", completed),
         "peak_memory_bytes_max": _largest("peak_memory_bytes", completed),

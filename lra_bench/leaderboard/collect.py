@@ -56,6 +56,7 @@ class Run:
         test: Its value on test; None unless the run completed.
         validation: Likewise on validation.
         num_test_examples: Examples of the test split.
+        baselines: What simple methods reach on the test split, by name.
         at_baseline: Whether it is no better than always giving the most frequent answer.
         config: Leaves of the configuration by dotted key; shared, not to be changed.
         changes: What was changed about the names, by dotted key; shared likewise.
@@ -75,6 +76,7 @@ class Run:
     test: float | None
     validation: float | None
     num_test_examples: int | None
+    baselines: tuple[tuple[str, float], ...]
     at_baseline: bool
     config: Mapping[str, Any]
     changes: Mapping[str, Any]
@@ -156,6 +158,11 @@ class Reader:
             test=values["test"],
             validation=values["validation"],
             num_test_examples=None if of is None else of.num_examples,
+            baselines=self._once(
+                tuple(
+                    (line(name), value) for name, value in record.data.get("baselines", {}).items()
+                )
+            ),
             at_baseline=of is not None and is_at_baseline(of, ranking, record.majority_baseline),
             config=self._config(record),
             changes=self._change(record),

@@ -17,7 +17,7 @@ from lra_bench.leaderboard.published import PublishedRow
 # Of the layout of the JSON: a new field is a new minor version.
 VERSION = "1.1"
 # Columns that only say how to call something, what it counts as, or that are no plain value.
-_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic", "place"]
+_FOR_PEOPLE = ["counts_as", "title", "method", "not_beaten", "is_diagnostic", "place", "baselines"]
 # Columns that stand in the CSV where some run began from another or was made to be begun from.
 _OF_PRETRAINING = (
     *("is_pretraining", "num_steps", "num_pretrainings", "pretraining_steps"),
@@ -70,6 +70,9 @@ def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of a frame without what only pandas knows: NaN, whole numbers as floats."""
     content: dict[str, Any] = {}
     for name, value in row.items():
+        if name == "baselines" and not value:
+            # Where there are none, nothing is said.
+            continue
         if isinstance(value, (str, dict, list)):
             content[name] = value
         elif pd.isna(value):

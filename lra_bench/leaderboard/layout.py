@@ -259,6 +259,10 @@ def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
         shown = f"{value:.2%}" if metric(name).is_share else number(value, name)
         always = metric(name).constant
         yield Note(f"{always[0].upper()}{always[1:]}: {shown}.")
+    found = {what: reached for some in cells["baselines"] for what, reached in some.items()}
+    for what, reached in found.items():
+        shown = f"{reached:.2%}" if metric(name).is_share else number(reached, name)
+        yield Note(f"{what[:1].upper()}{what[1:]}: {shown}.")
     known = ranked(cells).dropna(subset=["sampling_error"])
     if len(known):
         first = known.iloc[0]

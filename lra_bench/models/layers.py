@@ -6,6 +6,7 @@ Shapes: B batch, L length, D width, H heads, K head width, Q all heads (H * K).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -243,6 +244,8 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("mean_D", torch.zeros(width))
         self.register_buffer("variance_D", torch.ones(width))
+        # Adds up over the processes that share a batch; None where one has it all.
+        self.total: Callable[[Tensor], Tensor] | None = None
 
     @in_full_precision
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
@@ -259,9 +262,16 @@ class BatchNorm(nn.Module):
             mask_BL = x_BLD.new_ones((1, 1), dtype=torch.bool).expand(x_BLD.shape[:2])
         hidden_BL1 = ~mask_BL[..., None]
         number = mask_BL.sum().clamp(min=1)
-        mean_D = x_BLD.masked_fill(hidden_BL1, 0.0).sum(dim=(0, 1)) / number
+        sum_D = x_BLD.masked_fill(hidden_BL1, 0.0).sum(dim=(0, 1))
+        if self.total is not None:
+            mine = mask_BL.sum()[None].to(sum_D.dtype)
+            sum_D, number = self.total(torch.cat((sum_D, mine))).split((len(sum_D), 1))
+            number = number.clamp(min=1)
+        mean_D = sum_D / number
         centered_BLD = x_BLD - mean_D
         squares_D = centered_BLD.masked_fill(hidden_BL1, 0.0).square().sum(dim=(0, 1))
+        if self.total is not None:
+            squares_D = self.total(squares_D)
         with torch.no_grad():
             self.mean_D.lerp_(mean_D, self.momentum)
             self.variance_D.lerp_(squares_D / (number - 1).clamp(min=1), self.momentum)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lra_bench import processes
 from lra_bench.speed.record import MODES, Mode, Status, Timing
 from lra_bench.speed.worker import Failure, Hello, Order, Peak, Ready, Round, Steps, begin
 
@@ -76,8 +75,7 @@ class Process:
         # Closed with the process.
         self.said = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self.process = _FORKS.Process(target=begin, args=(theirs, self.said.name), daemon=True)
-        with _interrupts_held(), _main_hidden():
-            self.process.start()
+        processes.start(self.process)
         theirs.close()
 
     def build(self) -> Ready:
@@ -163,33 +161,6 @@ class Process:
                 "out_of_memory", f"the system ended the process for want of memory {last}".strip()
             )
         return NoResult("failed", f"its process ended with code {code}: {last or 'no word'}")
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let processes inherit that Ctrl-C is held back: it goes to every process of a terminal.
-
-    The parent alone decides what it means; what comes meanwhile reaches it afterwards.
-    """
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep processes from importing what this one runs: they need nothing of a script."""
-    main = sys.modules["__main__"]
-    names = ("__spec__", "__file__")
-    hidden: dict[str, Any] = {name: vars(main)[name] for name in names if name in vars(main)}
-    try:
-        main.__spec__ = None
-        vars(main).pop("__file__", None)
-        yield
-    finally:
-        vars(main).update(hidden)
 
 
 class _Rounds(NamedTuple):

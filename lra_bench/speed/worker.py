@@ -6,10 +6,8 @@ each.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
-from lra_bench import hardware
+from lra_bench import hardware, processes
 from lra_bench.errors import UserError
 from lra_bench.schema import RunConfig
 from lra_bench.speed import machine
@@ -113,6 +111,10 @@ class Failure:
     reason: str
 
 
+# Of a made-up question.
+CANDIDATES = 8
+
+
 def made_up_batch(spec: TaskSpec, batch_size: int, seed: int) -> Batch:
     """Return random tokens and answers of the shape of a task, without padding.
 
@@ -134,8 +136,13 @@ def made_up_batch(spec: TaskSpec, batch_size: int, seed: int) -> Batch:
         "class": lambda: draw(spec.num_classes, batch_size),
         "span": lambda: draw(length, batch_size, 2).sort(dim=1).values,
         "tokens": lambda: draw(spec.num_classes, batch_size, length),
+        "choice": lambda: draw(CANDIDATES, batch_size),
+        "spans": lambda: draw(length, batch_size, 1, 2).sort(dim=-1).values,
     }[spec.target]()
-    return Batch(tokens_BIL, None, targets, tokens_BIL.numel())
+    candidates_BC = None
+    if spec.target == "choice":
+        candidates_BC = torch.arange(CANDIDATES).clamp(max=length - 1).expand(batch_size, -1)
+    return Batch(tokens_BIL, None, targets, tokens_BIL.numel(), candidates_BC=candidates_BC)
 
 
 class Stepper:
@@ -261,16 +268,8 @@ def begin(connection: Connection, said: str) -> None:
     file = os.open(said, os.O_WRONLY | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.end_with_parent()
     serve(connection)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: one that was killed could not tell it to."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def serve(connection: Connection) -> None:

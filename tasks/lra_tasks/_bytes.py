@@ -18,6 +18,8 @@ from lra_tasks._store import Chunk
 FIRST_ID = 1
 VOCAB_SIZE = 256 + FIRST_ID
 CHUNK_BYTES = 4 << 20
+# Bytes of text that each id stands for: padding for none.
+SYMBOL_BYTES = (0,) * FIRST_ID + (1,) * 256
 
 # The texts of an example, and its class.
 Row = tuple[Sequence[bytes], int]
@@ -38,6 +40,7 @@ def spec_of(
         num_classes=2,
         num_inputs=num_inputs,
         majority_baseline=majority_baseline,
+        symbol_bytes=SYMBOL_BYTES,
     )
 
 

@@ -42,16 +42,59 @@ def identity_of(
         UserError: The file cannot be read.
     """
     try:
-        status = status_of_file(path)
-        seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        note = cache_dir / "checksums" / f"{_digest(seen)[:32]}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            known = json.loads(note.read_text(encoding="utf-8"))
-            if known == _note(seen, known["sha256"]):
-                return str(known["sha256"])
-        checksum = checksum_of(path)
+        return _remembered(
+            f"{path.resolve()} {_touched(path)}", cache_dir, lambda: checksum_of(path)
+        )
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
+
+
+def identity_of_folder(folder: Path, is_wanted: Callable[[str], bool], cache_dir: Path) -> str:
+    """Return a SHA-256 (hex) of the names and contents of files; see `identity_of`.
+
+    Args:
+        folder: Where they lie, at any depth.
+        is_wanted: Told the path of one below the folder, with slashes.
+        cache_dir: Folder of prepared data.
+
+    Raises:
+        UserError: One cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    def checksum() -> str:
+        return _digest("\n".join(f"{sha256_of(folder / name)} {name}" for name in names))
+
+    try:
+        names = sorted(
+            name
+            for base, _, files in os.walk(folder, onerror=refuse)
+            for name in ((Path(base) / file).relative_to(folder).as_posix() for file in files)
+            if is_wanted(name)
+        )
+        # One note for all of them: there may be ten thousands.
+        touched = _digest("\n".join(f"{_touched(folder / name)} {name}" for name in names))
+        return _remembered(f"{folder.resolve()} {touched}", cache_dir, checksum)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or folder}: {reason(error)}") from error
+
+
+def _touched(path: Path) -> str:
+    """Return what changes when a file is touched."""
+    status = status_of_file(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
+def _remembered(seen: str, cache_dir: Path, make: Callable[[], str]) -> str:
+    """Return a checksum that was made of what was seen, or make it."""
+    note = cache_dir / "checksums" / f"{_digest(seen)[:32]}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known == _note(seen, known["sha256"]):
+            return str(known["sha256"])
+    checksum = make()
     # Without the note the next call only takes longer.
     with suppress(OSError):
         write_atomically(note, json.dumps(_note(seen, checksum)))

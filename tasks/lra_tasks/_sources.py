@@ -36,6 +36,8 @@ RELEASE_MAX_BYTES = 64 << 30
 # in memory, and some of its versions take a time quadratic in their length.
 MAX_HEADER_BYTES = 32 << 10
 _SKIP_BYTES = 1 << 20
+# The highest level of compression takes 65 MB.
+_XZ_MEMORY_BYTES = 256 << 20
 _BROKEN = (
     tarfile.TarError,
     zlib.error,
@@ -156,7 +158,7 @@ class Member:
 
 
 @contextmanager
-def _complaining(path: Path, remedy: str) -> Iterator[None]:
+def guarded(path: Path, remedy: str) -> Iterator[None]:
     """Turn whatever a broken archive causes into one clear error."""
     try:
         yield
@@ -178,7 +180,7 @@ def archive_members(
     remedy: str,
     progress: ProgressCallback = ignore_progress,
 ) -> Iterator[Member]:
-    """Yield the files of a tar archive, compressed with gzip or not, in the order it has them.
+    """Yield the files of a tar archive, plain or compressed with gzip or xz, in its own order.
 
     Args:
         path: The archive; its name does not matter.
@@ -190,7 +192,7 @@ def archive_members(
         UserError: It is broken, cut short, or refused. Raised where the harm shows: what has been
             yielded before was read correctly, but belongs to a bad archive.
     """
-    with _complaining(path, remedy):
+    with guarded(path, remedy):
         size = path.stat().st_size
         raw = path.open("rb")
     with raw:
@@ -198,7 +200,7 @@ def archive_members(
         walk = _walk(raw, path, max_bytes)
         reported = 0
         while True:
-            with _complaining(path, remedy):
+            with guarded(path, remedy):
                 member = next(walk, None)
             if member is None:
                 break
@@ -224,24 +226,21 @@ class _Guarded(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        with _complaining(self._path, self._remedy):
+        with guarded(self._path, self._remedy):
             return self._file.read(size)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        with _complaining(self._path, self._remedy):
+        with guarded(self._path, self._remedy):
             return self._file.readline(-1 if size is None else size)
 
 
 def _walk(raw: IO[bytes], path: Path, max_bytes: int) -> Iterator[Member]:
-    is_gzip = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip else raw
-    forward = _Forward(stream, max_bytes)
+    forward = _Forward(_unpacked(raw), max_bytes)
     forward.header_bytes_left = MAX_HEADER_BYTES
     try:
         tar = tarfile.TarFile(fileobj=cast(IO[bytes], forward))
     except tarfile.ReadError as error:
-        raise _Refused("is no tar archive, compressed with gzip or not") from error
+        raise _Refused("is no tar archive, plain or compressed with gzip or xz") from error
     with tar:
         while (member := tar.next()) is not None:
             forward.header_bytes_left = None
@@ -262,6 +261,54 @@ def _walk(raw: IO[bytes], path: Path, max_bytes: int) -> Iterator[Member]:
     while rest := forward.read(_SKIP_BYTES):
         if rest.count(0) != len(rest):
             raise tarfile.ReadError("it goes on behind its end")
+
+
+def _unpacked(raw: IO[bytes]) -> IO[bytes]:
+    """Return what a file holds, by its first bytes and not by its name."""
+    magic = raw.read(6)
+    raw.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    return cast(IO[bytes], _Xz(raw)) if magic == b"\xfd7zXZ\x00" else raw
+
+
+class _Xz(io.RawIOBase):
+    """The content of an xz file; the standard reader takes as much memory as the file says."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor: lzma.LZMADecompressor | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts = []
+        while size > 0 and (part := self._some(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _some(self, size: int) -> bytes:
+        """Return at least a byte, nothing at the end."""
+        while True:
+            one = self._decompressor
+            if one is not None and not one.eof:
+                given = b"" if not one.needs_input else self._raw.read(_SKIP_BYTES)
+                if one.needs_input and not given:
+                    raise EOFError("it ends too early")
+                if part := one.decompress(given, size):
+                    return part
+                continue
+            # A file may be several, one after the other, with zeros in between.
+            rest = (b"" if one is None else one.unused_data).lstrip(b"\0")
+            while not rest:
+                if not (given := self._raw.read(_SKIP_BYTES)):
+                    return b""
+                rest = given.lstrip(b"\0")
+            self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+            if part := self._decompressor.decompress(rest, size):
+                return part
 
 
 def _shown(name: str) -> str:

@@ -13,8 +13,8 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,129 +23,20 @@ from numpy.typing import NDArray
 
 from lra_bench.errors import UserError
 from lra_bench.files import reason, sha256_of
-from lra_bench.types import (
-    IGNORED,
-    SPLITS,
-    TARGETS,
-    DataInfo,
-    Example,
-    Split,
-    Target,
-    TaskSpec,
-    Verification,
-)
+from lra_bench.types import IGNORED, SPLITS, DataInfo, Example, Split, Verification
+from lra_tasks._layout import Chunk as Chunk
+from lra_tasks._layout import ChunkStream as ChunkStream
+from lra_tasks._layout import Layout as Layout
+from lra_tasks._layout import whole
 
 FORMAT = 3
 MANIFEST = "manifest.json"
 _OLD_FORMAT = 2
 # Of each split; what is asked stands in the last one, of whatever kind it is.
 FILES = ("tokens", "offsets", "labels")
-_IDS = ("u1", "u2", "u4")
-_TARGETS_OF_POSITIONS = ("i1", "i2", "i4")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the examples of a cache are written down.
-
-    Args:
-        num_inputs: Inputs an example.
-        first_id: What is added to every stored id when it is read: with 1, bytes are ids above
-            the padding, and still take one byte each.
-        ids: The NumPy type of a stored id: u1, u2 or u4.
-        target: What is asked about an example.
-        targets: The NumPy type of a target; of classes of positions i1, i2 or i4, else i8.
-    """
-
-    num_inputs: int = 1
-    first_id: int = 0
-    ids: str = "u1"
-    target: Target = "class"
-    targets: str = "i8"
-
-    def __post_init__(self) -> None:
-        """Refuse what no writer has written.
-
-        Raises:
-            ValueError: A value is none of those that are possible.
-        """
-        ids_end = np.iinfo(np.uint16).max - np.iinfo(np.uint8).max
-        types = _TARGETS_OF_POSITIONS if self.target == "tokens" else ("i8",)
-        if (
-            _whole(self.num_inputs) < 1
-            or not 0 <= _whole(self.first_id) <= ids_end
-            or self.ids not in _IDS
-            or self.target not in TARGETS
-            or self.targets not in types
-        ):
-            raise ValueError(f"{self} is not possible")
-
-    @classmethod
-    def of(cls, spec: TaskSpec, *, first_id: int = 0, num_ids: int | None = None) -> Layout:
-        """Return the layout that takes the least room.
-
-        Args:
-            spec: What the task says of itself.
-            first_id: See above.
-            num_ids: Stored ids are below this; by default as many as the vocabulary allows.
-        """
-        most = (spec.vocab_size - first_id if num_ids is None else num_ids) - 1
-        targets = "i8"
-        if spec.target == "tokens":
-            targets = _narrowest(_TARGETS_OF_POSITIONS, spec.num_classes - 1)
-        return cls(spec.num_inputs, first_id, _narrowest(_IDS, most), spec.target, targets)
-
-
-def _narrowest(types: Sequence[str], most: int) -> str:
-    return next(one for one in types if most <= np.iinfo(one).max)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some consecutive examples of a split.
-
-    Args:
-        tokens: Token ids of all of them one after the other, less the layout's ``first_id``, shape
-            (T,); the inputs of an example follow each other.
-        lengths: Tokens of each, shape (N,), or (N, I) where an example has I inputs.
-        targets: Classes, shape (N,); first and last positions of spans, shape (N, 2); or the
-            classes of all positions one after the other, shape (T,).
-    """
-
-    tokens: NDArray[Any]
-    lengths: NDArray[np.int64]
-    targets: NDArray[Any]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-
-class ChunkStream:
-    """Hands out the examples of a stream of chunks in portions of exact size."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self._rest: Chunk | None = None
-
-    def take(self, number: int) -> Iterator[Chunk]:
-        """Yield chunks of so many examples together."""
-        while number:
-            chunk = self._rest if self._rest is not None else next(self._chunks)
-            first, self._rest = _split(chunk, number)
-            number -= len(first)
-            yield first
-
-
-def _split(chunk: Chunk, number: int) -> tuple[Chunk, Chunk | None]:
-    if len(chunk) <= number:
-        return chunk, None
-    num_tokens = int(chunk.lengths[:number].sum())
-    # Classes of positions are divided where the tokens are.
-    of_targets = number if len(chunk.targets) == len(chunk) else num_tokens
-    return (
-        Chunk(chunk.tokens[:num_tokens], chunk.lengths[:number], chunk.targets[:of_targets]),
-        Chunk(chunk.tokens[num_tokens:], chunk.lengths[number:], chunk.targets[of_targets:]),
-    )
+# What else a task wants to know of a split, such as texts that answers are compared with.
+NOTES = "notes"
+Divide = Callable[[NDArray[np.int64]], NDArray[np.int64]] | None
 
 
 class FlatExamples:
@@ -156,7 +47,9 @@ class FlatExamples:
         offsets: Where each input begins, and the end of the last, shape (N * I + 1,).
         targets: As in `Chunk`, of all examples.
         layout: How they are written down.
-        max_length: Inputs are cut to this [tokens]; a span that does not lie within is `IGNORED`.
+        max_length: Inputs are cut to this [tokens]; a span that does not lie within is `IGNORED`,
+            of several it is left out.
+        counts: As in `Chunk`.
     """
 
     def __init__(
@@ -167,6 +60,7 @@ class FlatExamples:
         *,
         layout: Layout,
         max_length: int,
+        counts: NDArray[np.int64] | None = None,
     ) -> None:
         self._tokens = tokens
         # Plain lists: indexing an array for one number costs ten times as much.
@@ -183,8 +77,11 @@ class FlatExamples:
         )
         self._classes: list[int] | None = None
         self._of_positions = layout.target == "tokens"
-        if layout.target == "class":
+        self._first_span: NDArray[np.int64] | None = None
+        if layout.target in ("class", "choice"):
             self._classes = targets.tolist()
+        elif counts is not None:
+            self._first_span = np.concatenate(([0], np.cumsum(counts)))
         elif layout.target == "span":
             is_inside = (targets >= 0) & (targets < lengths[:, None])
             targets = np.where(is_inside.all(axis=1, keepdims=True), targets, IGNORED)
@@ -212,6 +109,11 @@ class FlatExamples:
         if self._of_positions:
             of_positions: NDArray[Any] = self._targets[self._start[index] : self._stop[index]]
             return of_positions
+        if self._first_span is not None:
+            index = index if index >= 0 else index + len(self)
+            spans: NDArray[Any] = self._targets[slice(*self._first_span[index : index + 2])]
+            inside: NDArray[Any] = spans[spans[:, 1] < self._lengths[index]]
+            return inside
         span: NDArray[Any] = self._targets[index]
         return span
 
@@ -261,12 +163,6 @@ def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _whole(value: Any) -> int:
-    if not isinstance(value, int):
-        raise ValueError(f"{value!r} is no whole number")
-    return value
-
-
 def _checked_layout(stored: Mapping[str, Any]) -> Layout:
     names = [one.name for one in fields(Layout)]
     if set(stored) != set(names):
@@ -276,6 +172,7 @@ def _checked_layout(stored: Mapping[str, Any]) -> Layout:
 
 def _checked_info(stored: Mapping[str, Any]) -> DataInfo:
     info = DataInfo(**{name: stored[name] for name in ("source", "warning", "note", "details")})
+    info = replace(info, baselines={k: float(v) for k, v in stored.get("baselines", {}).items()})
     texts = [info.source, info.warning, info.note, *info.details, *info.details.values()]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("what it says of the data is no text")
@@ -290,20 +187,32 @@ def _check_sizes(splits: Mapping[str, Any], layout: Layout) -> None:
     """
     for split in SPLITS:
         entry = splits[split]
-        number, num_tokens = _whole(entry["num_examples"]), _whole(entry["num_tokens"])
+        number, num_tokens = whole(entry["num_examples"]), whole(entry["num_tokens"])
         if number < 0 or num_tokens < number:
             raise ValueError(f"{number} examples, {num_tokens} tokens")
-        num_targets = {"class": number, "span": 2 * number, "tokens": num_tokens}[layout.target]
+        num_targets = num_targets_of(layout, number, num_tokens)
+        if layout.target == "spans":
+            num_targets += 2 * whole(entry["num_spans"])
         sizes = {
             "tokens": np.dtype(layout.ids).itemsize * num_tokens,
             "offsets": 8 * (number * layout.num_inputs + 1),
             "labels": np.dtype(layout.targets).itemsize * num_targets,
         }
-        for name in FILES:
-            file = entry["files"][name]
-            _ = _whole(file["bytes"]), _whole(file["mtime_ns"]), file["sha256"]
-            if file["bytes"] != sizes[name]:
+        for name, file in entry["files"].items():
+            if name not in (*FILES, NOTES):
+                raise ValueError(f"it has a file {name}")
+            _ = whole(file["bytes"]), whole(file["mtime_ns"]), file["sha256"]
+            if name != NOTES and file["bytes"] != sizes.pop(name):
                 raise ValueError(f"the sizes are not those of {number} examples")
+        if sizes:
+            raise ValueError(f"it lacks {', '.join(sizes)}")
+
+
+def num_targets_of(layout: Layout, num_examples: int, num_tokens: int) -> int:
+    """Return how many numbers there are in ``labels``; of several spans, without these."""
+    if layout.target == "tokens":
+        return num_tokens
+    return 2 * num_examples if layout.target == "span" else num_examples
 
 
 class FlatCache:
@@ -336,7 +245,7 @@ class FlatCache:
         ) as error:
             raise self._broken(MANIFEST, f"{type(error).__name__}: {error}") from error
         for split in SPLITS:
-            for name in FILES:
+            for name in self._names(split):
                 self._check(split, name, thorough=False)
 
     @staticmethod
@@ -349,8 +258,11 @@ class FlatCache:
         """Number of examples of each split."""
         return {split: self.manifest["splits"][split]["num_examples"] for split in SPLITS}
 
-    def examples(self, split: Split, *, max_length: int) -> FlatExamples:
+    def examples(self, split: Split, *, max_length: int, divide: Divide = None) -> FlatExamples:
         """Return the examples of a split, each cut to ``max_length`` tokens.
+
+        ``divide`` is given where inputs begin and end, and says where those of class 0 do that
+        are read in their place.
 
         Raises:
             UserError: A file was changed or removed since the cache was opened.
@@ -371,12 +283,35 @@ class FlatCache:
             raise self._broken(f"{split}.offsets", f"it is not that of {number:,} examples")
         if offsets[0] or offsets[-1] != len(tokens) or (np.diff(offsets) < 1).any():
             raise self._broken(f"{split}.offsets", "it does not fit the tokens")
-        num_targets = {"class": number, "span": 2 * number, "tokens": len(tokens)}
-        if len(targets) != num_targets[self.layout.target]:
+        num_targets = num_targets_of(self.layout, number, len(tokens))
+        counts = None
+        if self.layout.target == "spans":
+            ends, counts = np.split(targets, [max(0, len(targets) - number)])
+            if len(counts) != number or (counts < 0).any() or 2 * counts.sum() != len(ends):
+                raise self._broken(f"{split}.labels", "it does not fit itself")
+            targets = ends.reshape(-1, 2)
+        elif len(targets) != num_targets:
             raise self._broken(f"{split}.labels", f"it is not that of {number:,} examples")
         if self.layout.target == "span":
             targets = targets.reshape(number, 2)
-        return FlatExamples(tokens, offsets, targets, layout=self.layout, max_length=max_length)
+        if divide is not None:
+            offsets = divide(offsets)
+            targets = np.zeros(len(offsets) - 1, np.int64)
+        return FlatExamples(
+            tokens, offsets, targets, layout=self.layout, max_length=max_length, counts=counts
+        )
+
+    def notes(self, split: Split) -> Any:
+        """Return what a task noted of a split, plain data.
+
+        Raises:
+            UserError: The file was changed or removed since the cache was opened.
+        """
+        self._check(split, NOTES, thorough=False)
+        try:
+            return json.loads(self._path(split, NOTES).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._broken(f"{split}.{NOTES}", str(error)) from error
 
     def _mapped(self, split: Split, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
         """Return a file as an array that is read when it is looked at."""
@@ -398,7 +333,7 @@ class FlatCache:
         if self.layout.target != "class":
             digest.update(f"{self.layout.target} {self.layout.targets}\n".encode())
         for split in SPLITS:
-            for name in FILES:
+            for name in self._names(split):
                 entry = self._entry(split, name)
                 digest.update(f"{split} {name} {entry['sha256']}\n".encode())
         return digest.hexdigest()
@@ -408,7 +343,7 @@ class FlatCache:
         for split in SPLITS:
             problem = None
             try:
-                for name in FILES:
+                for name in self._names(split):
                     self._check(split, name, thorough=True)
                 self.examples(split, max_length=1 << 62)
             except UserError as error:
@@ -434,6 +369,11 @@ class FlatCache:
             f"the prepared data {self.place / name} cannot be used: {why}; "
             f"delete the folder {self.place} and {self.remedy}"
         )
+
+    def _names(self, split: Split) -> list[str]:
+        """Return which files a split has; most tasks make no notes."""
+        has_notes = NOTES in self.manifest["splits"][split]["files"]
+        return [*FILES, NOTES] if has_notes else [*FILES]
 
     def _entry(self, split: Split, name: str) -> dict[str, Any]:
         return cast(dict[str, Any], self.manifest["splits"][split]["files"][name])

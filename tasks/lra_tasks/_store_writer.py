@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lra_bench.errors import UserError
 from lra_bench.files import draft_of, reason, sha256_of
 from lra_bench.types import SPLITS, DataInfo, Example, Split
-from lra_tasks._store import FILES, FORMAT, MANIFEST, Chunk, FlatCache, Layout, check_of
+from lra_tasks._layout import Chunk, Layout
+from lra_tasks._store import FILES, FORMAT, MANIFEST, NOTES, FlatCache, check_of
 
 _ABANDONED_AFTER_SECONDS = 86_400
 _EXAMPLES_AT_ONCE = 500
@@ -47,16 +48,26 @@ class Writer:
     def add(self, split: Split, chunks: Iterable[Chunk]) -> int:
         """Write the examples of a split and return their number."""
         assert split not in self._entries, f"{split} was written already"
-        if not self._entries:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(self.place.parent)
-            self._staging.mkdir()
+        self._begin()
         self._entries[split] = _write_split(self._staging, split, chunks, self.layout)
         return int(self._entries[split]["num_examples"])
 
     def add_examples(self, split: Split, examples: Iterable[Example]) -> int:
         """Write the examples of a split, given one by one, and return their number."""
         return self.add(split, self._chunked(examples))
+
+    def add_file(self, name: str, content: bytes) -> None:
+        """Write a file that stands beside the examples; it has to carry a checksum of its own."""
+        self._begin()
+        with _flushed(self._staging / name) as file:
+            file.write(content)
+
+    def note(self, split: Split, content: Any) -> None:
+        """Write what else is to be known of a split that was written; plain data."""
+        path = self._staging / f"{split}.{NOTES}"
+        with _flushed(path) as file:
+            file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+        self._entries[split]["files"][NOTES] = _entry_of(path)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -81,7 +92,7 @@ class Writer:
             "layout": asdict(self.layout),
             "splits": self._entries,
             "options": self.options,
-            "info": info | {"details": dict(self.info.details)},
+            "info": info | {"details": dict(self.info.details)} | self._baselines(),
         }
         manifest["check"] = check_of(manifest)
         text = json.dumps(manifest, indent=1, sort_keys=True)
@@ -96,6 +107,16 @@ class Writer:
     def discard(self) -> None:
         """Remove what is not in its place."""
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _baselines(self) -> dict[str, Any]:
+        # Where there are none, nothing is said, as ever.
+        return {"baselines": dict(self.info.baselines)} if self.info.baselines else {}
+
+    def _begin(self) -> None:
+        if not self._staging.exists():
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self.place.parent)
+            self._staging.mkdir()
 
     def _chunked(self, examples: Iterable[Example]) -> Iterator[Chunk]:
         rows: list[Example] = []
@@ -113,11 +134,12 @@ class Writer:
         if self.layout.num_inputs != 1:
             lengths = lengths.reshape(len(rows), -1)
         targets = [np.asarray(example.target) for example in rows]
-        of_positions = self.layout.target == "tokens"
+        one_by_one = self.layout.target in ("tokens", "spans")
         return Chunk(
             np.concatenate(inputs).astype(np.int64) - self.layout.first_id,
             lengths,
-            np.concatenate(targets) if of_positions else np.stack(targets),
+            np.concatenate(targets) if one_by_one else np.stack(targets),
+            np.array([*map(len, targets)], np.int64) if self.layout.target == "spans" else None,
         )
 
 
@@ -169,7 +191,7 @@ def _write_split(
     folder: Path, split: Split, chunks: Iterable[Chunk], layout: Layout
 ) -> dict[str, Any]:
     num_examples = 0
-    all_lengths = [np.zeros(0, np.int64)]
+    all_lengths, all_counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     paths = {name: folder / f"{split}.{name}" for name in FILES}
     with _flushed(paths["tokens"]) as tokens, _flushed(paths["labels"]) as targets:
         for chunk in chunks:
@@ -177,20 +199,28 @@ def _write_split(
             tokens.write(_stored(chunk.tokens, layout.ids, "id").tobytes())
             targets.write(_stored(chunk.targets, layout.targets, "target").tobytes())
             all_lengths.append(chunk.lengths.ravel())
+            all_counts += [] if chunk.counts is None else [chunk.counts]
             num_examples += len(chunk)
+        counts = np.concatenate(all_counts)
+        targets.write(counts.astype("<i8").tobytes())
     offsets = np.concatenate(([0], np.cumsum(np.concatenate(all_lengths))))
     with _flushed(paths["offsets"]) as file:
         file.write(offsets.astype("<i8").tobytes())
-    files = {}
-    for name, path in paths.items():
-        status = path.stat()
-        # An unchanged size and time of change spare the next reader the checksum.
-        files[name] = {
-            "bytes": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": sha256_of(path),
-        }
-    return {"num_examples": num_examples, "num_tokens": int(offsets[-1]), "files": files}
+    files = {name: _entry_of(path) for name, path in paths.items()}
+    sizes = {"num_examples": num_examples, "num_tokens": int(offsets[-1])}
+    if layout.target == "spans":
+        sizes["num_spans"] = int(counts.sum())
+    return {**sizes, "files": files}
+
+
+def _entry_of(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    # An unchanged size and time of change spare the next reader the checksum.
+    return {
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": sha256_of(path),
+    }
 
 
 def _check_chunk(chunk: Chunk, layout: Layout) -> None:
@@ -199,7 +229,18 @@ def _check_chunk(chunk: Chunk, layout: Layout) -> None:
     assert lengths.size == layout.num_inputs * len(chunk), "not one length an input"
     assert lengths.min(initial=1) > 0, "an input without tokens"
     assert lengths.sum() == num_tokens, "the lengths are not of these tokens"
-    shapes = {"class": (len(chunk),), "span": (len(chunk), 2), "tokens": (num_tokens,)}
+    counts = chunk.counts
+    assert (counts is not None) == (layout.target == "spans"), "counts are of several spans"
+    if counts is not None:
+        assert counts.shape == (len(chunk),), "not one count an example"
+        assert counts.min(initial=0) >= 0, "a negative count"
+    shapes = {
+        "class": (len(chunk),),
+        "choice": (len(chunk),),
+        "span": (len(chunk), 2),
+        "spans": (0 if counts is None else int(counts.sum()), 2),
+        "tokens": (num_tokens,),
+    }
     shape = shapes[layout.target]
     assert chunk.targets.shape == shape, f"targets of shape {chunk.targets.shape}, not {shape}"
 

@@ -159,6 +159,7 @@ class CachedTask(Task, Generic[Files]):
             warning=read.warning,
             note=read.note,
             details=read.details,
+            baselines=read.baselines,
         )
 
     def verify(self) -> Iterator[Verification]:

@@ -136,6 +136,7 @@ def test_what_changes_no_number_changes_no_identity(words: Cli) -> None:
         (["device=cuda:7"], "device=cuda:7"),
         (["device=tpu"], "device=tpu"),
         (["num_threads=0"], "num_threads=0"),
+        (["num_processes=0"], "num_processes=0 must be at least 1"),
         (["seed=0,1"], "add -m"),
         (["model=local,transformer"], "add -m"),
         (["seed"], "cannot read 'seed'"),

@@ -10,11 +10,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lra_bench import record as records
@@ -43,8 +44,9 @@ NOTHING = Fault()
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.scandir")
 
 
-def enter(words: Sequence[str], fault: Fault, log: Path) -> None:
+def enter(words: Sequence[str], fault: Fault, log: Path, environ: Mapping[str, str]) -> None:
     """Be the process: befall it, do what the words say, and end with the exit code."""
+    os.environ.update(environ)
     # Whoever interrupts the tests is not to interrupt this one.
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,7 +85,7 @@ def _befall(fault: Fault) -> None:
         sys.addaudithook(watch)
 
 
-def _start_server(context: ForkServerContext) -> None:
+def start_server(context: ForkServerContext) -> None:
     """Start the process that others are forked from, unless it runs already."""
     context.set_forkserver_preload(["faults.preloaded"])
     before = os.environ.get("PYTHONPATH")
@@ -116,11 +118,14 @@ class Bench:
         self.words = [*words, f"results_dir={self.results}"]
         self.log = folder / "log"
         self.context = multiprocessing.get_context("forkserver")
-        _start_server(self.context)
+        start_server(self.context)
 
-    def start(self, *words: str, fault: Fault = NOTHING) -> ForkServerProcess:
+    def start(
+        self, *words: str, fault: Fault = NOTHING, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> ForkServerProcess:
         """Start a process; more words may follow those of all."""
-        process = self.context.Process(target=enter, args=([*self.words, *words], fault, self.log))
+        asked = [*self.words, *words]
+        process = self.context.Process(target=enter, args=(asked, fault, self.log, dict(environ)))
         process.start()
         return process
 

@@ -4,12 +4,14 @@ import conftest  # noqa: F401  # Settles how threads wait, before torch.
 import hydra  # noqa: F401
 import torch
 import torch._dynamo  # The first optimizer imports it.
+import torch.distributed
 
 import lra_bench.attempt
 import lra_bench.checkpoint
 import lra_bench.cli
 import lra_bench.compose
 import lra_bench.data
+import lra_bench.distributed
 import lra_bench.heads
 import lra_bench.models.ernie_sparse
 import lra_bench.objective

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lra_bench.data import collate
 from lra_bench.heads import TaskModel, encoder_spec, make_model
 from lra_bench.models.encoder import EncoderSpec, SequenceEncoder
 from lra_bench.models.transformer import DenseAttention
 from lra_bench.models.trunk import TransformerEncoder
 from lra_bench.schema import HeadConfig, TrunkConfig
-from lra_bench.types import IGNORED, Batch, Target, TaskSpec
+from lra_bench.types import IGNORED, Batch, Example, Target, TaskSpec
 
 # No multiples of any block size, with padding inside a block and whole blocks of it.
 LENGTHS = (13, 1, 6)
@@ -146,9 +148,17 @@ TRUNK = TrunkConfig(
 )
 
 
+# The tokens that stand before candidates and before the text, where a task has such.
+CANDIDATE, CONTEXT = 9, 10
+
+
 def spec_of(target: Target, *, num_inputs: int = 1) -> TaskSpec:
-    num_classes = 0 if target == "span" else 3
-    return TaskSpec("made up", 11, MAX_LENGTH, num_classes, num_inputs, target)
+    num_classes = 3 if target in ("class", "tokens") else 0
+    marks: dict[str, Any] = {}
+    if target in ("choice", "spans"):
+        marks["context"] = CONTEXT
+        marks |= {"candidate": CANDIDATE} if target == "choice" else {"answer_length": 5}
+    return TaskSpec("made up", 11, MAX_LENGTH, num_classes, num_inputs, target, **marks)
 
 
 def head_of(pooling: Any = "mean", interaction: Any = "concatenate") -> HeadConfig:
@@ -169,6 +179,8 @@ def model_of(spec: TaskSpec, head: HeadConfig, **trunk: Any) -> TaskModel:
 
 def batch_of(target: Target, *, num_inputs: int = 1) -> Batch:
     """Return padded examples with answers drawn at random, some positions not asked about."""
+    if target in ("choice", "spans"):
+        return _questions(target, num_inputs)
     tokens, mask = padded()
     generator = torch.Generator().manual_seed(4)
     if target == "class":
@@ -181,6 +193,46 @@ def batch_of(target: Target, *, num_inputs: int = 1) -> Batch:
         targets = torch.where(mask & (tokens > 3), targets, IGNORED)
     tokens, mask = (x[:, None].repeat(1, num_inputs, 1) for x in (tokens, mask))
     return Batch(tokens, mask, targets, sum(LENGTHS) * num_inputs)
+
+
+def questions(target: Target, number: int, *, num_inputs: int = 1, seed: int = 4) -> list[Example]:
+    """Return questions about a text; a choice has up to ``num_inputs`` pieces of it.
+
+    The right candidate is the last one; right spans begin with a 7 and end with the 8 that
+    follows. Some have no answer.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for at in range(number):
+        text = rng.integers(1, 7, rng.integers(6, 15))
+        if target == "choice":
+            names = rng.permutation(np.arange(1, 7))[: rng.integers(2, 5)]
+            head = np.append(np.stack([np.full_like(names, CANDIDATE), names], 1).ravel(), CONTEXT)
+            pieces = [
+                np.concatenate([head, rng.integers(1, 7, rng.integers(3, 15))])
+                for _ in range(num_inputs - at % num_inputs)
+            ]
+            made.append(Example(tuple(pieces), len(names) - 1))
+            continue
+        asking = np.append(rng.integers(1, 7, rng.integers(1, 5)), CONTEXT)
+        spans = np.zeros((0, 2), np.int64)
+        if at % 4 != 3:
+            firsts = np.array([0, len(text) - 3])[: 1 + at % 2]
+            text[firsts], text[firsts + 2] = 7, 8
+            spans = len(asking) + np.stack([firsts, firsts + 2], axis=1)
+        made.append(Example((np.concatenate([asking, text]),), spans))
+    return made
+
+
+def _questions(target: Target, num_inputs: int) -> Batch:
+    spec = spec_of(target, num_inputs=num_inputs)
+    return collate(
+        questions(target, 3, num_inputs=num_inputs),
+        target=target,
+        lengths=(max(LENGTHS) + 9,),
+        candidate=spec.candidate,
+        context=spec.context,
+    )
 
 
 def at_places(logits: Tensor, batch: Batch, target: Target) -> Tensor:

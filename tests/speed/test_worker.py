@@ -110,12 +110,17 @@ def test_training_moves_the_weights_and_inference_does_not() -> None:
         ("class", 2, 3, (2,)),
         ("span", 1, 0, (2, 2)),
         ("tokens", 1, 3, (2, 24)),
+        ("choice", 2, 0, (2,)),
+        ("spans", 1, 0, (2, 1, 2)),
     ],
 )
 def test_made_up_batches_fit_every_task(
     target: Target, num_inputs: int, num_classes: int, shape: tuple[int, ...]
 ) -> None:
-    batch = made_up_batch(TaskSpec("x", 11, 24, num_classes, num_inputs, target), 2, seed=0)
+    marks: dict[str, Any] = {"choice": {"candidate": 9}, "spans": {"answer_length": 3}}
+    marks = marks.get(target, {})
+    spec = TaskSpec("x", 11, 24, num_classes, num_inputs, target, **marks)
+    batch = made_up_batch(spec, 2, seed=0)
     assert batch.tokens_BIL.shape == (2, num_inputs, 24)
     assert batch.mask_BIL is None
     assert batch.num_tokens == 48 * num_inputs
@@ -123,7 +128,11 @@ def test_made_up_batches_fit_every_task(
     assert batch.targets.shape == shape
     if target == "span":
         assert (batch.targets[:, 0] <= batch.targets[:, 1]).all()
-    same = made_up_batch(TaskSpec("x", 11, 24, num_classes, num_inputs, target), 2, seed=0)
+    if target == "choice":
+        assert batch.candidates_BC is not None
+        assert batch.candidates_BC.shape[0] == 2
+        assert batch.targets.max() < batch.candidates_BC.shape[1]
+    same = made_up_batch(spec, 2, seed=0)
     assert torch.equal(batch.tokens_BIL, same.tokens_BIL)
 
 

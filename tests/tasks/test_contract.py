@@ -97,6 +97,16 @@ def check_target(example: Example, task: Task) -> None:
     if spec.target == "class":
         assert target.shape == ()
         assert 0 <= target < spec.num_classes
+    elif spec.target == "choice":
+        places = [np.flatnonzero(tokens == spec.candidate).tolist() for tokens in example.inputs]
+        assert all(one == places[0] for one in places)
+        assert 0 <= target < len(places[0])
+        assert all((tokens == spec.context).sum() == 1 for tokens in example.inputs)
+    elif spec.target == "spans":
+        first_of_text = np.flatnonzero(example.inputs[0] == spec.context)[0] + 1
+        assert target.shape == (len(target), 2)
+        assert ((first_of_text <= target[:, 0]) & (target[:, 0] <= target[:, 1])).all()
+        assert (target < length).all()
     elif spec.target == "span":
         assert target.shape == (2,)
         assert (target == IGNORED).all() or 0 <= target[0] <= target[1] < length
@@ -123,7 +133,9 @@ class TestContract:
             assert lengths.shape == (len(examples),)
             for at in range(len(examples)):
                 example = examples[at]
-                assert len(example.inputs) == task.spec.num_inputs
+                number = task.spec.num_inputs
+                fewest = 1 if task.spec.target == "choice" else number
+                assert fewest <= len(example.inputs) <= number
                 for ids in example.inputs:
                     assert ids.ndim == 1
                     assert np.issubdtype(ids.dtype, np.integer)
@@ -153,8 +165,8 @@ class TestContract:
             example = task.examples(split)[0]
             text = task.decode(example)
             assert text.strip()
-            if task.spec.num_inputs > 1:
-                assert all(f"input {at}" in text for at in range(1, task.spec.num_inputs + 1))
+            if len(example.inputs) > 1:
+                assert all(f"input {at}" in text for at in range(1, len(example.inputs) + 1))
             picture = task.picture(example)
             assert (picture is not None) == task.has_pictures
             if picture is not None:
@@ -247,7 +259,10 @@ def test_values_of_the_file_are_the_defaults_of_the_class(name: str) -> None:
         assert all(inherited[key] != value for key, value in content.items())
         return
     defaults = defaults_of(content.pop("_target_"))
-    assert content == {key: defaults.get(key, "no such option") for key in content}
+    plainly = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()
+    }
+    assert content == {key: plainly.get(key, "no such option") for key in content}
     # What can be written in a file stands there; the rest is for tests and other programs.
     plain = {key for key, value in defaults.items() if isinstance(value, int | float | str)}
     assert plain - set(content) <= {"official_count"}

@@ -9,6 +9,7 @@ import random
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -136,7 +137,7 @@ def contents_or_none(path: Path, max_bytes: int = 1 << 30) -> Contents | None:
 @pytest.mark.parametrize(
     "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 )
-@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
 def test_contents(tmp_path: Path, tar_format: int, compress: Callable[[bytes], bytes]) -> None:
     path = write_to(tmp_path, compress(packed(CONTENTS, tar_format=tar_format)))
     assert contents(path) == CONTENTS
@@ -583,7 +584,9 @@ def zipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        lzma.compress,
+        # Of what an .xz file is made, an older wrapping.
+        lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
+        lambda content: lzma.compress(b"words " * 1000),
         bz2.compress,
         zipped,
         lambda content: b"",
@@ -599,7 +602,10 @@ def zipped(content: bytes) -> bytes:
 def test_no_archive(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     path = write_to(tmp_path, change(packed(CONTENTS)))
     text = refusal(path)
-    assert text == f"{path} is refused: it is no tar archive, compressed with gzip or not; {REMEDY}"
+    assert (
+        text
+        == f"{path} is refused: it is no tar archive, plain or compressed with gzip or xz; {REMEDY}"
+    )
 
 
 def test_archive_that_cannot_be_read(tmp_path: Path) -> None:
@@ -929,3 +935,48 @@ def test_damaged_compressed_archives(tmp_path: Path, number: int) -> None:
         accepted += found is not None
         assert found is None or found in expected
     assert accepted > number // 100
+
+
+@MANY
+def test_damaged_xz_archives(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "archive"
+    archives = [lzma.compress(content) for content in SMALL_ARCHIVES[:4]]
+    expected = []
+    for content in archives:
+        path.write_bytes(content)
+        expected.append(contents(path))
+    accepted = 0
+    for content in mutants(archives, number):
+        path.write_bytes(content)
+        found = contents_or_none(path, 1 << 20)
+        accepted += found is not None
+        assert found is None or found in expected
+    assert accepted > number // 200
+
+
+def test_an_xz_archive_in_several_streams(tmp_path: Path) -> None:
+    content = packed(CONTENTS)
+    pieces = [content[start : start + 1000] for start in range(0, len(content), 1000)]
+    stream = b"".join(map(lzma.compress, pieces))
+    assert contents(write_to(tmp_path, stream)) == CONTENTS
+    # Zeros may stand between and behind.
+    stream = bytes(8).join(map(lzma.compress, pieces)) + bytes(8)
+    assert contents(write_to(tmp_path, stream)) == CONTENTS
+    for garbage in (b"x", b"\xfd7zXZ"):
+        assert "broken" in refusal(write_to(tmp_path, stream + garbage))
+
+
+def test_a_cut_xz_archive(tmp_path: Path) -> None:
+    content = lzma.compress(packed(CONTENTS))
+    for end in range(6, len(content), 997):
+        assert "broken" in refusal(write_to(tmp_path, content[:end]))
+
+
+def test_an_xz_archive_that_wants_a_gigabyte_of_memory(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]
+    content = bytearray(lzma.compress(packed(CONTENTS), filters=filters))
+    # The size of the dictionary stands in the header of the block, which has a checksum.
+    assert content[12:16] == bytes([2, 0, 0x21, 1])
+    content[16] = 36
+    content[20:24] = zlib.crc32(content[12:20]).to_bytes(4, "little")
+    assert "memory" in refusal(write_to(tmp_path, bytes(content))).lower()

@@ -338,11 +338,88 @@ def test_spans(tmp_path: Path) -> None:
     assert [check.problem for check in cache.verify()] == [None] * 3
 
 
-def asked(examples: FlatExamples, at: int) -> list[int]:
-    target = examples[at].target
-    assert not isinstance(target, int)
-    answer: list[int] = target.tolist()
-    return answer
+SEVERAL = [
+    ([1, 2, 3, 4], [[1, 2], [3, 3]]),
+    ([5, 6], []),
+    ([7, 8, 9], [[0, 0]]),
+    ([8, 9, 9], [[0, 2], [1, 1], [1, 2]]),
+]
+
+
+def test_several_spans_an_example(tmp_path: Path) -> None:
+    spec = TaskSpec("spans", 300, 10, target="spans", answer_length=4)
+    rows = [
+        Example((np.array(ids),), np.reshape(np.array(spans, np.int64), (-1, 2)))
+        for ids, spans in SEVERAL
+    ]
+    with writing(tmp_path / "data", Layout.of(spec)) as writer:
+        for split in SPLITS:
+            writer.add_examples(split, rows if split != "test" else rows[:2])
+    cache = open_cache(tmp_path / "data")
+    examples = cache.examples("train", max_length=10)
+    found = [(examples[at].inputs[0].tolist(), asked(examples, at)) for at in range(-4, 4)]
+    assert found == SEVERAL * 2
+    # What does not lie within what is left of the input is left out.
+    cut = cache.examples("train", max_length=2)
+    assert [asked(cut, at) for at in range(4)] == [[], [], [[0, 0]], [[1, 1]]]
+    assert [check.problem for check in cache.verify()] == [None] * 3
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["splits"]["train"]["num_spans"] == 6
+
+
+def test_a_stream_of_several_spans_is_cut_into_portions() -> None:
+    rng = np.random.default_rng(0)
+    lengths, counts = rng.integers(1, 9, 50), rng.integers(0, 4, 50)
+    spans = rng.integers(0, 9, (counts.sum(), 2))
+    whole = Chunk(rng.integers(0, 256, lengths.sum()), lengths, spans, counts)
+    taken = [chunk for number in (5, 10, 35) for chunk in ChunkStream(iter([whole])).take(number)]
+    assert [len(chunk) for chunk in taken] == [5, 10, 35]
+    for chunk in taken:
+        assert chunk.counts is not None
+        assert len(chunk.targets) == chunk.counts.sum()
+    stream = ChunkStream(iter([whole]))
+    parts = [chunk for number in (7, 43) for chunk in stream.take(number)]
+    assert np.array_equal(np.concatenate([part.targets for part in parts]), spans)
+
+
+def test_choices_are_numbers(tmp_path: Path) -> None:
+    spec = TaskSpec("choice", 300, 10, target="choice", candidate=299)
+    with writing(tmp_path / "data", Layout.of(spec)) as writer:
+        for split in SPLITS:
+            writer.add_examples(split, [Example((np.array([299, 1, 299]),), 1)])
+    examples = open_cache(tmp_path / "data").examples("train", max_length=10)
+    assert (examples[0].inputs[0].tolist(), examples[0].target) == ([299, 1, 299], 1)
+
+
+def noted(folder: Path, texts: list[str]) -> FlatCache:
+    with writing(folder / "data") as writer:
+        for split in SPLITS:
+            writer.add(split, [Chunk(np.ones(1, np.uint8), np.array([1]), np.zeros(1, np.int64))])
+            writer.note(split, {"split": split, "texts": texts})
+    return open_cache(folder / "data")
+
+
+def test_notes_are_part_of_the_content(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, second = noted(tmp_path / "a", ["caf\u00e9"]), noted(tmp_path / "b", ["tea"])
+    assert first.notes("test") == {"split": "test", "texts": ["caf\u00e9"]}
+    assert first.fingerprint() != second.fingerprint()
+    assert [check.problem for check in first.verify()] == [None] * 3
+    place = tmp_path / "a/data/test.notes"
+    place.write_bytes(place.read_bytes().replace(b"texts", b"lines"))
+    problems = [check.problem for check in first.verify()]
+    assert problems[:2] == [None, None]
+    assert "its content was changed" in str(problems[2])
+    with pytest.raises(UserError, match=r"test\.notes cannot be used: its content was changed"):
+        first.notes("test")
+    place.unlink()
+    with pytest.raises(UserError, match=r"test\.notes cannot be used"):
+        open_cache(tmp_path / "a/data")
+
+
+def asked(examples: FlatExamples, at: int) -> Any:
+    return np.asarray(examples[at].target).tolist()
 
 
 POSITIONS = [([1, 2, 3], [0, IGNORED, 4]), ([5, 6], [1, 1]), ([7], [IGNORED]), ([8, 9], [2, 3])]
@@ -382,12 +459,15 @@ def test_what_is_asked_is_part_of_the_content(tmp_path: Path) -> None:
             (Layout(target="tokens", targets="i1"), np.zeros(4, np.int64)),
             (Layout(target="tokens", targets="i2"), np.zeros(4, np.int64)),
             (Layout(ids="u2"), np.zeros(4, np.int64)),
+            (Layout(target="choice"), np.zeros(4, np.int64)),
+            (Layout(target="spans"), np.zeros((4, 2), np.int64)),
         ]
     ):
-        splits = {split: [Chunk(ones, lengths, targets)] for split in SPLITS}
+        counts = np.ones(4, np.int64) if layout.target == "spans" else None
+        splits = {split: [Chunk(ones, lengths, targets, counts)] for split in SPLITS}
         write(tmp_path / str(at), splits, layout=layout)
         fingerprints.add(open_cache(tmp_path / str(at)).fingerprint())
-    assert len(fingerprints) == 5
+    assert len(fingerprints) == 7
 
 
 @pytest.mark.parametrize(
@@ -409,6 +489,21 @@ def test_what_is_asked_is_part_of_the_content(tmp_path: Path) -> None:
             Layout(target="span"),
             Chunk(np.array([1, 2]), np.array([2]), np.array([1])),
             "targets of shape",
+        ),
+        (
+            Layout(target="spans"),
+            Chunk(np.array([1, 2]), np.array([2]), np.array([[0, 1]])),
+            "counts are of several spans",
+        ),
+        (
+            Layout(target="spans"),
+            Chunk(np.array([1, 2]), np.array([2]), np.array([[0, 1]]), np.array([2])),
+            "targets of shape",
+        ),
+        (
+            Layout(),
+            Chunk(np.array([1]), np.array([1]), np.array([0]), np.array([1])),
+            "counts are of several spans",
         ),
     ],
 )
