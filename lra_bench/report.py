@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def one(record: RunRecord, path: Path, screen: Screen) -> str:
         "": [("run", record.run_id), ("record", str(path)), ("command", record.command)],
         "result": list(_results(record)),
         "cost": list(_costs(record)),
+        "began from": list(_began(record)) if record.pretraining else [],
         "data": list(_data(record)),
         "made by": list(_origin(record)),
         "changes": [(key, str(value)) for key, value in sorted(record.changes.items())],
@@ -46,7 +48,11 @@ def one(record: RunRecord, path: Path, screen: Screen) -> str:
 def two(first: RunRecord, second: RunRecord, screen: Screen) -> str:
     """Return in what two runs differ, and their curves side by side."""
     header = ("", "A", "B", "")
-    compared = (("result", _results), ("cost", _costs), ("data", _data), ("made by", _origin))
+    compared: list[tuple[str, Callable[[RunRecord], Iterator[tuple[str, str]]]]] = [
+        *(("result", _results), ("cost", _costs)),
+        *([("began from", _began)] if first.pretraining or second.pretraining else []),
+        *(("data", _data), ("made by", _origin)),
+    ]
     parts = [
         *(
             f"{name}  {screen.printable(_title(record))}"
@@ -146,6 +152,37 @@ def _costs(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "passes a step", str(record.encoder_passes_per_step)
 
 
+def _began(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yield what a run began from, and what both cost."""
+    of = record.pretraining
+    yield "what", "fresh weights" if of is None else of["label"]
+    yield "updates in all", f"{_updates_in_all(record):,}"
+    if (seconds := _seconds_in_all(record)) is not None:
+        yield "training in all", duration(seconds)
+    if of is not None:
+        yield "its run", of["run_id"]
+        yield "its updates", f"{of['num_steps']:,}"
+        if of["train_seconds"] is not None:
+            yield "its training", duration(of["train_seconds"])
+        yield "its positions", of["positions"]
+        yield "its weights, SHA-256", of["weights_sha256"][:16]
+        yield "its command", of["command"]
+
+
+def _updates_in_all(record: RunRecord) -> int:
+    before: int = 0 if record.pretraining is None else record.pretraining["num_steps"]
+    return record.num_steps + before
+
+
+def _seconds_in_all(record: RunRecord) -> float | None:
+    """Return the time in training steps with all that came before, if it is known."""
+    before: float | None = 0.0
+    if record.pretraining is not None:
+        before = record.pretraining["train_seconds"]
+    own = record.train_seconds
+    return None if own is None or before is None else own + before
+
+
 def _data(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "source", record.data["source"]
     for name in ("warning", "note"):
@@ -163,7 +200,7 @@ def _origin(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "dtype", record.dtype
     if record.num_processes > 1:
         yield "processes", str(record.num_processes)
-    if record.parent:
+    if record.parent and not record.pretraining:
         yield "began from", record.parent
     yield from sorted(record.versions.items())
 
@@ -178,19 +215,23 @@ def _beside(
     return [(name, *(column.get(name, _ABSENT) for column in columns)) for name in names]  # type: ignore[misc]
 
 
-_RATIOS = {
-    "training": "train_seconds",
-    "with evaluation": "total_seconds",
-    "tokens/s": "tokens_per_second",
-    "memory [MB]": "peak_memory_bytes",
-    "parameters": "num_parameters",
+_RATIOS: Mapping[str, Callable[[RunRecord], float | None]] = {
+    "training": attrgetter("train_seconds"),
+    "with evaluation": attrgetter("total_seconds"),
+    "tokens/s": attrgetter("tokens_per_second"),
+    "memory [MB]": attrgetter("peak_memory_bytes"),
+    "parameters": attrgetter("num_parameters"),
+    "updates in all": _updates_in_all,
+    "training in all": _seconds_in_all,
 }
 
 
 def _ratio(name: str, first: RunRecord, second: RunRecord) -> str:
     """Return how many times as large a cost of the second is."""
-    values = [getattr(record, _RATIOS.get(name, ""), None) for record in (first, second)]
-    return f"x {values[1] / values[0]:.2f}" if all(values) else ""  # type: ignore[operator]
+    if name not in _RATIOS:
+        return ""
+    before, after = (_RATIOS[name](record) for record in (first, second))
+    return f"x {after / before:.2f}" if before and after else ""
 
 
 def _warnings(first: RunRecord, second: RunRecord) -> Iterator[str]:

@@ -13,6 +13,8 @@ from lra_bench.leaderboard.cells import Tables, tabulate
 from lra_bench.leaderboard.collect import runs_of
 from lra_bench.metrics import Evaluation, measured
 from lra_bench.record import RunRecord
+from lra_bench.schema import Extension
+from lra_bench.weights import Parent
 
 CONFIG: Mapping[str, Any] = {
     "task": {"_target_": "lra_tasks.x.X", "seed": 0},
@@ -67,7 +69,8 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
     if made["status"] != "completed":
         made = {"error": "the machine said no", **made, "test": None, "validation": None}
     names = {group: made[group] for group in identity.NAMES}
-    request = identity.request_id(names, made["changes"], made["config"], seed)
+    parent = identity.parent_id(made.get("pretraining"))
+    request = identity.request_id(names, made["changes"], made["config"], seed, parent)
     fitting = {
         "request_id": request,
         "run_id": identity.run_id(request, made["data_sha256"]),
@@ -77,6 +80,40 @@ def make(seed: int = 0, correct: int = 700, **fields: Any) -> RunRecord:
         ),
     }
     return RunRecord(**{**fitting, **made})
+
+
+def make_pretrained(seed: int = 0, loss: float = 1.5, **fields: Any) -> RunRecord:
+    """Return the record of a run that said what was hidden, to be begun from.
+
+    Args:
+        seed: Seed of the run.
+        loss: Mean loss on test [nats].
+        fields: Fields of the record.
+    """
+    made: dict[str, Any] = {
+        "objective": "denoising",
+        "ranking_metric": "loss",
+        "test": counted(900, loss=2000 * loss),
+        "majority_baseline": 2.5,
+        "num_steps": 1000,
+        "train_seconds": 300.0,
+        "weights_sha256": f"{seed:064x}",
+        **fields,
+    }
+    return make(seed, **made)
+
+
+def begun(
+    parent: RunRecord,
+    seed: int = 0,
+    correct: int = 700,
+    positions: Extension = "refuse",
+    **fields: Any,
+) -> RunRecord:
+    """Return the record of a run that began from another; see `make`."""
+    of = Parent(parent, Path(), positions)
+    pretraining = of.pretraining(make(seed, correct, **fields).labels)
+    return make(seed, correct, parent=parent.run_id, pretraining=pretraining, **fields)
 
 
 def told(source: str, *, warning: str = "", note: str = "", **details: str) -> dict[str, Any]:

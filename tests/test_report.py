@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_records import CONFIG, counted, make, told
+from made_up_records import CONFIG, begun, counted, make, make_pretrained, told
 
 from lra_bench import report
 from lra_bench.console import Screen
@@ -75,6 +75,34 @@ def test_two_records_are_shown_by_what_differs() -> None:
         assert expected in text
     assert "!" not in text
     assert "num_steps" not in text
+
+
+PARENT = make_pretrained(command="lra-bench run objective=denoising keep_weights=true")
+
+
+def test_a_record_says_what_it_began_from_and_what_both_cost() -> None:
+    record = begun(PARENT, num_steps=200)
+    text = words_of(report.one(record, Path("x"), SCREEN))
+    assert "setting cpu + denoising, seed 0: completed" in text
+    assert (
+        f"began from what denoising updates in all 1,200 training in all 6m 02s its run "
+        f"{PARENT.run_id} its updates 1,000 its training 5m 00s its positions as they were "
+        f"its weights, SHA-256 {'0' * 16} its command {PARENT.command} data"
+    ) in text
+    shown = words_of(report.one(PARENT, Path("x"), SCREEN))
+    assert "began from" not in shown
+    assert "frequencies alone 2.5000" in shown
+
+
+def test_a_pretrained_run_and_one_from_scratch_are_held_against_each_other_by_all_they_cost() -> (
+    None
+):
+    scratch = make(num_steps=1200, train_seconds=723.0)
+    text = words_of(report.two(scratch, begun(PARENT, num_steps=200), SCREEN))
+    assert "! not the same setting: tables never mix the two" in text
+    assert "began from A B what fresh weights denoising updates in all 1,200 1,200 x 1.00" in text
+    assert f"training in all 12m 03s 6m 02s x 0.50 its run - {PARENT.run_id}" in text
+    assert "in all" not in report.two(scratch, make(), SCREEN)
 
 
 def test_what_cannot_be_compared_is_said() -> None:

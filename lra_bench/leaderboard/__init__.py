@@ -20,6 +20,7 @@ from lra_bench.leaderboard.check import problems
 from lra_bench.leaderboard.collect import Collection, collect
 from lra_bench.leaderboard.latex import latex
 from lra_bench.leaderboard.layout import sections
+from lra_bench.leaderboard.layout_equal_cost import equal_cost_sections
 from lra_bench.leaderboard.layout_published import published_sections
 from lra_bench.leaderboard.markdown import markdown
 from lra_bench.leaderboard.page import page
@@ -64,7 +65,7 @@ def publish(
     collection = collect(results_dirs, board)
     tables = tabulate(collection.runs, board)
     _complain(collection, tables)
-    ours = sections(tables)
+    ours = [*sections(tables), *equal_cost_sections(tables)]
     theirs = published_sections(rows, tables, board)
     files: dict[str, str | bytes] = {
         "leaderboard.md": f"# Leaderboard\n\n{markdown([*ours, *theirs])}",

@@ -52,6 +52,8 @@ class Board:
         averages: In the order of their columns.
         same_task: Changes of a task, by option, with which it still is what an average means.
         diagnostics: Plain names of tasks that have a table of their own, and enter no average.
+        ask_themselves: Plain names of objectives that ask something of their own about the data
+            of a task: what comes out is no result on the task, and stands apart.
         left_out: Plain names of settings that are not shown.
         protocols: Of published numbers, in the order of their tables.
     """
@@ -59,17 +61,19 @@ class Board:
     averages: tuple[Average, ...] = ()
     same_task: tuple[Mapping[str, Any], ...] = ()
     diagnostics: tuple[str, ...] = ()
+    ask_themselves: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     protocols: tuple[Protocol, ...] = ()
 
-    def counts_as(self, task: str, changes: Mapping[str, Any]) -> str | None:
+    def counts_as(self, task: str, objective: str, changes: Mapping[str, Any]) -> str | None:
         """Return the task that averages take this one for, or None if they know none.
 
         Args:
             task: Plain name.
+            objective: Plain name.
             changes: All changes of the run, by dotted key.
         """
-        if task in self.diagnostics:
+        if task in self.diagnostics or objective in self.ask_themselves:
             return None
         own = {
             key.removeprefix("task."): value
@@ -104,6 +108,7 @@ def read_board(path: Path | None = None) -> Board:
         "averages": Mapping[str, Mapping[str, Any]],
         "same_task": Sequence[Mapping[str, Any]],
         "diagnostics": Sequence[str],
+        "ask_themselves": Sequence[str],
         "left_out": Sequence[str],
         "protocols": Mapping[str, Mapping[str, Any]],
     }
@@ -123,6 +128,7 @@ def read_board(path: Path | None = None) -> Board:
         tuple(averages),
         tuple(content["same_task"]),
         diagnostics,
+        tuple(content["ask_themselves"]),
         tuple(content["left_out"]),
         tuple(protocols),
     )

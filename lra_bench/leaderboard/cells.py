@@ -16,12 +16,13 @@ import pandas as pd
 
 from lra_bench.leaderboard.board import Board
 from lra_bench.leaderboard.collect import CELL, Run
-from lra_bench.leaderboard.comparison import averages_of, judge_best
+from lra_bench.leaderboard.comparison import averages_of, independent, judge_best
+from lra_bench.leaderboard.pretraining import costs_of, equal_in_cost, mixed
 from lra_bench.leaderboard.statistics import sampling_error, summarize
 from lra_bench.metrics import metric
 
-# How tables are sorted: as the board does, then by name.
-ORDER = ("place", "task", "data", "metric")
+# How tables are sorted: those of pretraining last; as the board does, then by name.
+ORDER = ("is_pretraining", "place", "task", "data", "metric", "title")
 # What a remark lists of the things that a cell's runs should have in common.
 _MOST_LISTED = 3
 
@@ -34,11 +35,14 @@ class Tables:
         cells: One row a cell. Besides `CELL`, counts and summaries: ``title``, what to call its
             task and data; ``method``, what to call its model and objective; ``is_best``, whether
             it is better than all others of its title beyond the noise; for the one that leads
-            ``not_beaten``, from which methods it cannot be told apart, and why.
+            ``not_beaten``, from which methods it cannot be told apart, and why;
+            ``is_pretraining``, whether its objective asks something of its own.
         averages: One row a setting, method and average that is possible: ``setting``, ``method``,
             ``average``, ``value`` (None where a task is missing), its spread and ``is_best``.
         barred: One row a setting and average that is not possible although its tasks are there:
             ``setting``, ``average``, ``titles``, which cannot be averaged.
+        equal_cost: One row a cell that began from another run; see
+            `lra_bench.leaderboard.pretraining.equal_in_cost`.
         complaints: A line each cell that was refused.
         left_out: Number of runs of settings that are never shown, by setting.
         runs: The runs of each cell, by the values of `CELL`.
@@ -47,6 +51,7 @@ class Tables:
     cells: pd.DataFrame
     averages: pd.DataFrame
     barred: pd.DataFrame
+    equal_cost: pd.DataFrame
     complaints: list[str] = field(default_factory=list)
     left_out: Mapping[str, int] = field(default_factory=dict)
     runs: Mapping[tuple[str, ...], Sequence[Run]] = field(default_factory=dict)
@@ -66,7 +71,7 @@ def tabulate(runs: Sequence[Run], board: Board) -> Tables:
         {
             **dict(zip(CELL, key, strict=True)),
             **_summary(members),
-            "is_diagnostic": members[0].names[1] in board.diagnostics,
+            **_kind(members[0], board),
             "place": board.place_of(members[0].names[1]),
         }
         for key, members in sound.items()
@@ -74,7 +79,7 @@ def tabulate(runs: Sequence[Run], board: Board) -> Tables:
     titles = _titles(rows)
     for row in rows:
         row["title"] = titles[_shown_as(row)]
-        plain = row["objective"] == "cross_entropy"
+        plain = row["is_pretraining"] or row["objective"] == "cross_entropy"
         row["method"] = row["model"] if plain else f"{row['model']} + {row['objective']}"
     judge_best(rows, sound)
     values, barred = averages_of(rows, sound, board)
@@ -82,10 +87,18 @@ def tabulate(runs: Sequence[Run], board: Board) -> Tables:
         pd.DataFrame(rows),
         pd.DataFrame(values, columns=["setting", "method", "average", *_OF_AN_AVERAGE]),
         pd.DataFrame(barred, columns=["setting", "average", "titles"]),
+        pd.DataFrame(equal_in_cost(rows, sound)),
         complaints,
         dict(left_out),
         sound,
     )
+
+
+def _kind(run: Run, board: Board) -> dict[str, bool]:
+    """Return which table a cell belongs to, by one of its runs."""
+    is_pretraining = run.names[3] in board.ask_themselves
+    is_diagnostic = run.names[1] in board.diagnostics and not is_pretraining
+    return {"is_diagnostic": is_diagnostic, "is_pretraining": is_pretraining}
 
 
 _OF_AN_AVERAGE = ("value", "std", "low", "high", "num_seeds", "is_best")
@@ -129,13 +142,11 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     keys = [key for key in _differing_options(runs) if key.split(".")[-1] != "_target_"]
     if len({run.metric for run in runs}) > 1:
         keys.append("ranking_metric")
-    if len({run.seed for run in runs}) < len(runs):
+    if len({(run.parent, run.seed) for run in runs}) < len(runs):
         keys.append("run_id, for the same seed")
     if len({run.data_sha256 for run in runs}) > 1:
         keys.append("data_sha256")
-    if len({run.parent is None for run in runs}) > 1:
-        keys.append("parent, which some have and some have not")
-    return keys
+    return [*keys, *mixed(runs)]
 
 
 def _differing_options(runs: Sequence[Run]) -> list[str]:
@@ -174,7 +185,8 @@ def _remark(runs: Sequence[Run]) -> str:
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what is told of the runs of a cell."""
     completed = [run for run in runs if run.status == "completed"]
-    first, test = runs[0], summarize((run.test for run in completed), interval=True)
+    first, test = runs[0], summarize(independent(completed).values(), interval=True)
+    each = summarize(run.test for run in completed)
     examples = [run.num_test_examples for run in completed if run.num_test_examples]
     error = None
     if test.mean is not None and examples:
@@ -194,8 +206,8 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
         "num_at_baseline": sum(run.at_baseline for run in completed),
         "test_mean": test.mean,
         "test_std": test.std,
-        "test_min": test.least,
-        "test_max": test.most,
+        "test_min": each.least,
+        "test_max": each.most,
         "test_low": test.low,
         "test_high": test.high,
         "interval": test.method or "",
@@ -214,6 +226,7 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
         "num_uncommitted": sum(bool(run.git_dirty) for run in runs),
         "seeds": " ".join(str(run.seed) for run in runs),
         "remark": _remark(runs),
+        **costs_of(runs),
     }
 
 
@@ -222,27 +235,33 @@ def _largest(name: str, runs: Sequence[Run]) -> int | None:
 
 
 def _shown_as(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what cells of one table have in common."""
-    return tuple(row[name] for name in ("setting", "task", "data", "metric"))
+    """Return what cells of one table have in common: setting, task, what is asked, data, metric.
+
+    What is asked is nothing where it is what the task itself asks.
+    """
+    asked = row["objective"] if row["is_pretraining"] else ""
+    return row["setting"], row["task"], asked, row["data"], row["metric"]
 
 
 def _titles(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
     """Return what to call each task with its data and its metric: the task, unless that is not all.
 
     The data are named where they are marked, or where a task stands on several in a setting; the
-    metric where the same data are judged by several.
+    metric where the same data are judged by several. What an objective asks of its own is named.
     """
-    marked = {_shown_as(row)[:3] for row in rows if row["warning"]}
+    marked = {_shown_as(row)[:4] for row in rows if row["warning"]}
     tables = sorted({_shown_as(row) for row in rows})
-    data_of = Counter(key[:2] for key in {table[:3] for table in tables})
-    metrics_of = Counter(table[:3] for table in tables)
+    data_of = Counter(key[:3] for key in {table[:4] for table in tables})
+    metrics_of = Counter(table[:4] for table in tables)
     titles = {}
     for table in tables:
-        _, task, data, name = table
+        _, task, asked, data, name = table
         title = task
-        if data_of[table[:2]] > 1 or table[:3] in marked:
+        if data_of[table[:3]] > 1 or table[:4] in marked:
             title += f" [{data}]"
-        if metrics_of[table[:3]] > 1:
+        if asked:
+            title += f", {asked}"
+        if metrics_of[table[:4]] > 1:
             title += f" by {metric(name).title}"
         titles[table] = title
     return titles

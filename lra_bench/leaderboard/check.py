@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lra_bench import plain
@@ -32,9 +32,11 @@ def problems(results_dirs: Sequence[Path], board: Board) -> tuple[list[str], int
     """
     collection = collect(results_dirs, board)
     found = [f"{path}: it {why}" for path, why in collection.skipped.items()]
+    paths = {run.run_id: run.path for run in collection.runs}
     for run in collection.runs:
         record = records.read(run.path)
         reasons = [*_of_place(record, run.path, results_dirs), *_of_record(record, board)]
+        reasons += _of_parent(record, paths)
         found += [f"{run.path}: {reason}" for reason in reasons]
     _, complaints = judge(collection.runs)
     return [line(text) for text in [*found, *complaints]], len(collection.runs)
@@ -62,6 +64,30 @@ def _of_record(record: RunRecord, board: Board) -> Iterator[str]:
         yield f"it ended after {record.num_steps} of {length} steps"
 
 
+def _of_parent(record: RunRecord, paths: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what is missing to know what a run began from.
+
+    Args:
+        record: Of the run.
+        paths: Where the records of runs lie, by ``run_id``.
+    """
+    if record.parent is None:
+        return
+    if record.pretraining is None:
+        yield f"it names the parent {record.parent} and not what that run was; run it again"
+        return
+    if record.parent not in paths:
+        yield (
+            f"the record of the run that it began from, {record.parent}, is not among these; add "
+            f"it, or make it: {record.pretraining['command']}"
+        )
+    elif records.read(paths[record.parent]).weights_sha256 != record.pretraining["weights_sha256"]:
+        yield (
+            f"the weights that it began from are not those of {paths[record.parent]}; run it "
+            f"again, with init_from={record.parent}"
+        )
+
+
 def _of_repeating(record: RunRecord) -> Iterator[str]:
     """Yield what is missing to make the number again."""
     wanted = {**record.names, "seed": record.seed}
@@ -71,6 +97,12 @@ def _of_repeating(record: RunRecord) -> Iterator[str]:
         words = []
     missing = [name for name in (*NAMES, "seed") if f"{name}={wanted[name]}" not in words]
     missing += [key for key in record.changes if not any(w.startswith(f"{key}=") for w in words)]
+    if record.pretraining is not None:
+        wanted |= {"init_from": record.parent}
+        if record.pretraining["positions"] != "as they were":
+            wanted |= {"init_positions": record.pretraining["positions"]}
+        began = ("init_from", "init_positions")
+        missing += [key for key in began if key in wanted and f"{key}={wanted[key]}" not in words]
     if words[:2] != ["lra-bench", "run"] or missing:
         asked = " ".join(f"{name}={wanted.get(name, '...')}" for name in missing)
         yield f"its command does not repeat it: it lacks {asked or '`lra-bench run`'}"

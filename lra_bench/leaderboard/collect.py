@@ -26,8 +26,20 @@ from lra_bench.record import BadRecord, RunRecord
 
 # What tells one cell from another: names with what was changed about them, and the data.
 CELL = (*NAMES, "data")
+_NO_CHANGES: Mapping[str, Any] = {}
 # No honest record is larger [bytes].
 _LARGEST_FILE = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """What the tables need of the run that another one began from; see `record.PRETRAINING`."""
+
+    run_id: str
+    config_sha256: str
+    seed: int
+    num_steps: int
+    train_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +59,8 @@ class Run:
         baselines: What simple methods reach on the test split, by name.
         at_baseline: Whether it is no better than always giving the most frequent answer.
         config: Leaves of the configuration by dotted key; shared, not to be changed.
+        changes: What was changed about the names, by dotted key; shared likewise.
+        pretraining: What it began from, with the stages before; None if from fresh weights.
         torch: Version of PyTorch.
         steps: Where the curve was measured [updates].
         curve: The ranking metric on validation there.
@@ -65,6 +79,8 @@ class Run:
     baselines: tuple[tuple[str, float], ...]
     at_baseline: bool
     config: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    pretraining: Pretraining | None
     torch: str
     steps: Sequence[float]
     curve: Sequence[float]
@@ -89,6 +105,7 @@ class Run:
     started_at: str
 
 
+_OF_A_PARENT = tuple(Pretraining.__slots__)
 _AS_RECORDED = tuple(Run.__slots__[Run.__slots__.index("run_id") :])
 
 
@@ -116,6 +133,7 @@ class Reader:
     board: Board
     _texts: dict[Any, Any] = field(default_factory=dict)
     _configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _changes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def run(self, record: RunRecord, path: Path = Path()) -> Run:
         """Return what is kept of a record.
@@ -133,7 +151,7 @@ class Reader:
             **recorded,
             cell=self._once(cell_of(record)),
             names=self._once(tuple(record.names.values())),
-            counts_as=self.board.counts_as(record.task, record.changes),
+            counts_as=self.board.counts_as(record.task, record.objective, record.changes),
             warning=self._once(line(record.data["warning"] or record.data["note"])),
             is_official=not record.data["warning"],
             metric=self._once(ranking),
@@ -147,6 +165,8 @@ class Reader:
             ),
             at_baseline=of is not None and is_at_baseline(of, ranking, record.majority_baseline),
             config=self._config(record),
+            changes=self._change(record),
+            pretraining=self._pretraining(record),
             torch=self._once(line(record.versions.get("torch", ""))),
             steps=self._once(steps),
             curve=array("d", curve),
@@ -161,6 +181,18 @@ class Reader:
         if key not in self._configs:
             self._configs[key] = dict(plain.leaves(record.config))
         return self._configs[key]
+
+    def _change(self, record: RunRecord) -> Mapping[str, Any]:
+        if not record.changes:
+            return _NO_CHANGES
+        return self._changes.setdefault(json.dumps(record.changes), record.changes)
+
+    def _pretraining(self, record: RunRecord) -> Pretraining | None:
+        of = record.pretraining
+        if of is None:
+            return None
+        found: Pretraining = self._once(Pretraining(**{name: of[name] for name in _OF_A_PARENT}))
+        return found
 
 
 def runs_of(made: Iterable[RunRecord], board: Board) -> list[Run]:

@@ -12,7 +12,7 @@ from lra_bench.leaderboard.statistics import Sample, obstacle, summarize
 from lra_bench.metrics import metric
 
 # What keeps a method from being the best, besides what `statistics.obstacle` names.
-DIVERGED = "diverged"
+DIVERGED, ONE_PRETRAINING = "diverged", "one pretraining"
 Rows = Sequence[dict[str, Any]]
 RunsByCell = Mapping[tuple[str, ...], Sequence[Run]]
 
@@ -28,7 +28,7 @@ def judge_best(rows: Rows, runs: RunsByCell) -> None:
     for index, row in enumerate(rows):
         row |= {"is_best": False, "not_beaten": {}}
         if row["test_mean"] is not None:
-            sample = Sample(_by_seed(runs[_key(row)]), row["sampling_error"])
+            sample = Sample(independent(runs[_key(row)]), row["sampling_error"])
             tables.setdefault((row["setting"], row["title"]), {})[index] = sample
     for samples in tables.values():
         first = next(iter(samples))
@@ -37,6 +37,9 @@ def judge_best(rows: Rows, runs: RunsByCell) -> None:
         if rows[leader]["num_diverged"]:
             # The mean is of the runs that survived; what it would be with the others, nobody knows.
             not_beaten = dict.fromkeys((index for index in samples if index != leader), DIVERGED)
+        for index, why in not_beaten.items():
+            if why == "one seed" and any(_is_shared(rows[of]) for of in (leader, index)):
+                not_beaten[index] = ONE_PRETRAINING
         methods = {rows[index]["method"]: why for index, why in not_beaten.items()}
         rows[leader]["not_beaten"] = methods
         rows[leader]["is_best"] = len(samples) > 1 and not methods
@@ -65,8 +68,23 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in CELL)
 
 
-def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
-    return {run.seed: run.test for run in runs if run.test is not None}
+def _is_shared(row: Mapping[str, Any]) -> bool:
+    """Return whether all runs of a cell, of which there are several, have one pretraining."""
+    return bool(row["num_pretrainings"] == 1 < row["num_completed"])
+
+
+def independent(runs: Sequence[Run]) -> dict[int, float]:
+    """Return the results of a cell that do not depend on one another, by seed.
+
+    Runs that began from one pretraining have its luck in common: they count as one, their mean,
+    by the seed of the pretraining.
+    """
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        if run.test is not None:
+            seed = run.seed if run.pretraining is None else run.pretraining.seed
+            values.setdefault(seed, []).append(run.test)
+    return {seed: of[0] if len(of) == 1 else math.fsum(of) / len(of) for seed, of in values.items()}
 
 
 def averages_of(
@@ -77,7 +95,8 @@ def averages_of(
     barred: list[dict[str, Any]] = []
     by_setting: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        by_setting.setdefault(row["setting"], []).append(row)
+        if not row["is_pretraining"]:
+            by_setting.setdefault(row["setting"], []).append(row)
     for setting, of_setting in sorted(by_setting.items()):
         for average in board.averages:
             columns = _columns_of(average, of_setting)
@@ -127,7 +146,7 @@ def _averaged(titles: Sequence[str], rows: Rows, runs: RunsByCell) -> Iterator[d
             yield {"method": method, "value": None, "sample": None}
             continue
         of_tasks = [cells[title] for title in titles]
-        by_task = [_by_seed(runs[_key(row)]) for row in of_tasks]
+        by_task = [independent(runs[_key(row)]) for row in of_tasks]
         summary = summarize(row["test_mean"] for row in of_tasks)
         one: dict[str, Any] = {"method": method, "value": summary.mean, "sample": None}
         one["num_diverged"] = sum(row["num_diverged"] for row in of_tasks)

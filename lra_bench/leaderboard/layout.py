@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from lra_bench.console import duration
+from lra_bench.console import count, duration
 from lra_bench.leaderboard.cells import ORDER, Tables, ranked
-from lra_bench.leaderboard.comparison import DIVERGED
+from lra_bench.leaderboard.comparison import DIVERGED, ONE_PRETRAINING
 from lra_bench.leaderboard.statistics import BOUNDED, PROPORTIONS
 from lra_bench.metrics import metric
 
 EMPTY = "No runs yet. `lra-bench run task=listops model=ernie_sparse` makes the first."
 # Behind a result whose runs were not made alike.
 MARK = "†"
-_DIAGNOSTICS = "Diagnostic tasks, which enter no average"
+DIAGNOSTICS = "Diagnostic tasks, which enter no average"
+PRETRAINING = "Pretraining, which is no result on a task"
 _MOST_NAMES = 6
 _WHY = {
     "one seed": "one seed, so no test over seeds",
@@ -28,6 +29,7 @@ _WHY = {
     "unknown sampling error": "the sampling error of this metric is not known",
     "seeds": "not significant over seeds",
     DIVERGED: "some of its runs diverged, and the mean is of the others",
+    ONE_PRETRAINING: "one pretraining, so no test over pretrainings",
 }
 
 
@@ -85,15 +87,16 @@ def sections(tables: Tables) -> list[Section]:
     found = []
     for setting, cells in tables.cells.groupby("setting", sort=True):
         found.append(Section(f"Setting {setting}", 2))
-        of_board = cells[~cells["is_diagnostic"]]
+        of_board = cells[~cells["is_diagnostic"] & ~cells["is_pretraining"]]
         if of_board["title"].nunique() > 1:
             averages = tables.averages[tables.averages["setting"] == setting]
             barred = tables.barred[tables.barred["setting"] == setting]
             found.append(_overview(of_board, averages, barred))
-        diagnostics = cells[cells["is_diagnostic"]]
-        if len(diagnostics):
-            none = tables.averages[:0], tables.barred[:0]
-            found.append(_overview(diagnostics, *none, heading=_DIAGNOSTICS))
+        for kind, heading in (("is_diagnostic", DIAGNOSTICS), ("is_pretraining", PRETRAINING)):
+            of_kind = cells[cells[kind]]
+            if len(of_kind):
+                none = tables.averages[:0], tables.barred[:0]
+                found.append(_overview(of_kind, *none, heading=heading))
         for _, of_title in cells.groupby(list(ORDER), sort=True):
             found.append(_one_task(of_title))
     return [*found, Section(notes=list(legend(tables.cells)))]
@@ -112,7 +115,7 @@ def _overview(
         for method in sorted(set(cells["method"]))
     }
     for cell in cells.to_dict("records"):
-        text = result(cell) + _aside(cell, alike) + (f" {MARK}" if cell["remark"] else "")
+        text = result(cell) + aside(cell, alike) + (f" {MARK}" if cell["remark"] else "")
         rows[cell["method"]][cell["title"]] = Entry(text, bool(cell["is_best"]))
     for average in averages.dropna(subset=["value"]).to_dict("records"):
         spread = "" if pd.isna(average["std"]) else f" ± {100 * average['std']:.2f}"
@@ -133,15 +136,27 @@ def _seeds_alike(cells: pd.DataFrame) -> int | None:
     return int(numbers.pop()) if len(numbers) == 1 else None
 
 
-def _aside(cell: Mapping[Any, Any], alike: int | None) -> str:
-    """Return what stands in parentheses: seeds where cells differ in them, and chance."""
+def aside(cell: Mapping[Any, Any], alike: int | None) -> str:
+    """Return what stands in parentheses: seeds where cells differ in them, and chance.
+
+    Args:
+        cell: The cell.
+        alike: How many seeds all cells have; None if they differ.
+    """
     completed, runs = cell["num_completed"], cell["num_runs"]
     parts = []
     if alike is None:
         parts.append(f"{completed}" if completed == runs else f"{completed} of {runs}")
+    if _is_shared(cell):
+        parts.append(count(cell["num_pretrainings"], "pretraining"))
     if 0 < completed == cell["num_at_baseline"]:
         parts.append("at baseline")
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _is_shared(cell: Mapping[Any, Any]) -> bool:
+    """Return whether several runs of a cell began from one pretraining."""
+    return bool(0 < cell["num_pretrainings"] < cell["num_completed"])
 
 
 def _notes_of_overview(cells: pd.DataFrame, barred: pd.DataFrame) -> Iterator[Note]:
@@ -153,11 +168,11 @@ def _notes_of_overview(cells: pd.DataFrame, barred: pd.DataFrame) -> Iterator[No
     else:
         yield Note("In parentheses: seeds that completed, of those that were begun.")
     # Where a title is the task alone, its data stand below; elsewhere they stand in the title.
-    plain = cells[cells["title"] == cells["task"]]
+    plain = cells[(cells["title"] == cells["task"]) | cells["is_pretraining"]]
     data = dict(zip(plain["title"], plain["data"], strict=True))
     if data:
         yield Note(f"Data of {_listed(data)}.")
-    if cells["metric"].nunique() > 1:
+    if cells["metric"].nunique() > 1 or cells["is_pretraining"].any():
         metrics = zip(cells["title"], map(heading_of, cells["metric"]), strict=True)
         yield Note(f"Metric of {_listed(dict(metrics))}.")
     for average in barred.to_dict("records"):
@@ -172,8 +187,10 @@ def _one_task(cells: pd.DataFrame) -> Section:
     """Return the table of the cells of one title, the best first."""
     letters = _hardware(cells)
     several = len(letters) > 1
+    began = bool(cells["pretraining_steps"].notna().any())
     columns = ["model", heading_of(cells["metric"].iloc[0]), "95% interval", "seeds", "failed"]
-    columns += ["diverged", "at baseline", "training time", "tokens/s", "memory [MB]"]
+    columns += ["diverged", "at baseline", "training time", *(_TOTALS if began else [])]
+    columns += ["tokens/s", "memory [MB]"]
     columns += ["parameters", "passes", *(["hardware"] if several else [])]
     rows = []
     for cell in ranked(cells).to_dict("records"):
@@ -182,11 +199,12 @@ def _one_task(cells: pd.DataFrame) -> Section:
             cell["method"],
             result(cell) + mark,
             interval(cell),
-            str(cell["num_completed"]),
+            _seeds(cell),
             str(cell["num_failed"]),
             str(cell["num_diverged"]),
             str(cell["num_at_baseline"]),
-            _duration(cell["train_seconds_mean"]),
+            time(cell["train_seconds_mean"]),
+            *(_totals(cell) if began else []),
             _count(cell["tokens_per_second_mean"]),
             _count(cell["peak_memory_bytes_max"], 1e6),
             _count(cell["num_parameters"]),
@@ -196,6 +214,26 @@ def _one_task(cells: pd.DataFrame) -> Section:
         best = bool(cell["is_best"])
         rows.append([Entry(text, best and index == 1) for index, text in enumerate(texts)])
     return Section(cells["title"].iloc[0], 3, columns, rows, list(notes_of_task(cells)))
+
+
+def _seeds(cell: Mapping[Any, Any]) -> str:
+    """Return how many runs completed, and of how many pretrainings where some share one."""
+    shared = f" ({count(cell['num_pretrainings'], 'pretraining')})" if _is_shared(cell) else ""
+    return f"{cell['num_completed']}{shared}"
+
+
+_TOTALS = ("pretrainings", "pretraining time", "total updates", "total time")
+
+
+def _totals(cell: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield what a cell has in the columns of `_TOTALS`."""
+    if pd.isna(cell["pretraining_steps"]):
+        yield from [""] * len(_TOTALS)
+        return
+    yield str(cell["num_pretrainings"])
+    yield time(cell["pretraining_seconds_mean"])
+    yield _count(cell["total_steps"])
+    yield time(cell["total_train_seconds_mean"])
 
 
 def _hardware(cells: pd.DataFrame) -> dict[str, str]:
@@ -234,6 +272,9 @@ def notes_of_task(cells: pd.DataFrame) -> Iterator[Note]:
             f"{number(first['test_mean'], name)}."
         )
     yield from _verdict(cells)
+    for cell in cells[cells["num_pretrainings"] > 0].to_dict("records"):
+        if _is_shared(cell):
+            yield Note(_of_shared(cell))
     if len(hardware) > 1:
         yield Note("Time, rate and memory are comparable within one kind of hardware.")
     if hardware:
@@ -257,6 +298,20 @@ def _verdict(cells: pd.DataFrame) -> Iterator[Note]:
                 by_reason.setdefault(why, []).append(method)
             parts = [f"{_names(methods)} ({_WHY[why]})" for why, methods in by_reason.items()]
             yield Note(f"{cell['method']} leads; it is not told apart from {'; '.join(parts)}.")
+
+
+def _of_shared(cell: Mapping[Any, Any]) -> str:
+    """Say over what the numbers of a cell are whose runs share pretrainings."""
+    shared, name = cell["num_pretrainings"], cell["metric"]
+    text = f"{cell['method']}: its {cell['num_completed']} runs share "
+    text += f"{count(shared, 'pretraining')}"
+    if shared > 1:
+        return f"{text}, over which deviation, interval and tests are."
+    spread = number(cell["test_std_of_runs"], name)
+    return (
+        f"{text}; over the runs the standard deviation is {spread}, and how much another "
+        f"pretraining would change is not known."
+    )
 
 
 def _names(names: Sequence[str]) -> str:
@@ -291,6 +346,18 @@ def legend(cells: pd.DataFrame) -> Iterator[Note]:
         f"within two standard errors{errors}. Passes: forward passes through the encoder in one "
         f"training step."
     )
+    if cells["pretraining_steps"].notna().any():
+        yield Note(
+            "What began from another run is in a setting of its own, which names that run. Runs "
+            "that began from the same one are not independent: deviation, interval and tests are "
+            "over pretrainings, each with the mean of its runs. Total: pretraining, with all "
+            "stages before it, and the training that followed."
+        )
+    if cells["is_pretraining"].any():
+        yield Note(
+            f"{PRETRAINING}: an objective that asks something of its own, how well that is "
+            f"answered, by the model alone."
+        )
     if (cells["remark"] != "").any():
         yield Note(f"{MARK}: its runs were not all made alike; see below its table.")
 
@@ -314,7 +381,7 @@ def interval(cell: Mapping[Any, Any]) -> str:
     if pd.isna(cell["test_mean"]):
         return ""
     if pd.isna(cell["test_low"]):
-        return "1 seed"
+        return "1 pretraining" if _is_shared(cell) else "1 seed"
     ends = (number(cell[name], cell["metric"]) for name in ("test_low", "test_high"))
     return f"{' to '.join(ends)}"
 
@@ -324,7 +391,8 @@ def number(value: float, name: str) -> str:
     return f"{100 * value:.2f}" if metric(name).is_share else f"{value:.4f}"
 
 
-def _duration(seconds: float | None) -> str:
+def time(seconds: float | None) -> str:
+    """Return a duration, nothing if it is not known."""
     return "" if seconds is None or pd.isna(seconds) else duration(seconds)
 
 

@@ -20,7 +20,9 @@ from lra_bench.console import count
 from lra_bench.leaderboard.board import Board
 from lra_bench.leaderboard.cells import ORDER, Tables
 from lra_bench.leaderboard.collect import CELL, Run
-from lra_bench.leaderboard.layout import heading_of, legend, notes_of_task
+from lra_bench.leaderboard.layout import Section, heading_of, legend, notes_of_task
+from lra_bench.leaderboard.layout_equal_cost import LEGEND as EQUAL_COST
+from lra_bench.leaderboard.layout_equal_cost import equal_cost_sections
 from lra_bench.leaderboard.layout_published import LEGEND, published_sections
 from lra_bench.leaderboard.published import PublishedRow
 from lra_bench.metrics import metric
@@ -65,21 +67,28 @@ def page(
         "summary": _summary(runs),
         "families": sorted(shown - {""}),
         "settings": settings,
-        "published": [
-            {
-                "name": section.heading,
-                "columns": section.columns,
-                "rows": [[entry.text for entry in row] for row in section.rows],
-                "notes": [note.text for note in section.notes],
-                "items": section.items,
-            }
-            for section in sections
-            if section.rows
-        ],
+        "published": _tables(sections),
         "published_note": LEGEND,
         "legend": [note.text for note in legend(tables.cells)] if runs else [],
     }
+    if equal := _tables(equal_cost_sections(tables)):
+        content |= {"equal_cost": equal, "equal_cost_note": EQUAL_COST}
     return _filled(content)
+
+
+def _tables(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Return those sections that are tables."""
+    return [
+        {
+            "name": section.heading,
+            "columns": section.columns,
+            "rows": [[entry.text for entry in row] for row in section.rows],
+            "notes": [note.text for note in section.notes],
+            "items": section.items,
+        }
+        for section in sections
+        if section.rows
+    ]
 
 
 def _summary(runs: Sequence[Run]) -> str:
@@ -185,6 +194,7 @@ class _Writer:
             "memory": _value(row["peak_memory_bytes_max"]),
             "parameters": _value(row["num_parameters"]),
             "passes": _value(row["encoder_passes_per_step"]),
+            **_began(row),
             "devices": row["devices"],
             "commits": " ".join(commit[:12] for commit in row["commits"].split()),
             "remark": row["remark"],
@@ -221,6 +231,18 @@ class _Writer:
         return run.seed, values, [int(run.steps[index]) for index in kept]
 
 
+def _began(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what a cell cost with the runs that it began from; nothing if from scratch."""
+    if pd.isna(row["pretraining_steps"]):
+        return {}
+    return {
+        "pretrainings": row["num_pretrainings"],
+        "pretraining_seconds": _value(row["pretraining_seconds_mean"]),
+        "total_steps": _value(row["total_steps"]),
+        "total_seconds": _value(row["total_train_seconds_mean"]),
+    }
+
+
 def _note(cells: pd.DataFrame) -> str:
     """Return what the overview says of seeds: the usual number, and what bold needs."""
     seeds = int(cells["num_runs"].mode().iloc[0])
@@ -245,6 +267,7 @@ def _task(cells: pd.DataFrame) -> dict[str, Any]:
         "higher": metric(name).higher_is_better,
         "baseline": _value(cells["majority_baseline"].max()),
         "diagnostic": bool(first["is_diagnostic"]),
+        **({"pretraining": True} if first["is_pretraining"] else {}),
         "notes": [{"text": note.text, "strong": note.strong} for note in notes_of_task(cells)],
     }
 

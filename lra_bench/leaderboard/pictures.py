@@ -154,7 +154,10 @@ def _scale(name: str) -> float:
 
 def _cost(cells: pd.DataFrame) -> Figure | None:
     """Return accuracy against time, a panel a title; the area of a bubble is memory."""
-    known = cells[cells["test_mean"].notna() & (cells["train_seconds_mean"].fillna(0) > 0)]
+    began = cells["pretraining_steps"].notna()
+    times = cells["total_train_seconds_mean"].where(began, cells["train_seconds_mean"])
+    cells = cells.assign(seconds=times.astype(float))
+    known = cells[cells["test_mean"].notna() & (cells["seconds"].fillna(0) > 0)]
     if known.empty:
         return None
     figure, axes = _panels(list(dict.fromkeys(known["title"])))
@@ -171,9 +174,9 @@ def _cost(cells: pd.DataFrame) -> Figure | None:
             low, high = mean - error, mean + error
         at = axes[cell["title"]]
         if not pd.isna(low):
-            at.vlines(cell["train_seconds_mean"], scale * low, scale * high, color=color)
+            at.vlines(cell["seconds"], scale * low, scale * high, color=color)
         at.scatter(
-            [cell["train_seconds_mean"]],
+            [cell["seconds"]],
             [scale * mean],
             s=area,
             color=color,
@@ -184,8 +187,9 @@ def _cost(cells: pd.DataFrame) -> Figure | None:
     for title, at in axes.items():
         of_title = known[known["title"] == title]
         at.set_xscale("log")
-        _time_ticks(at, of_title["train_seconds_mean"].tolist())
-        at.set_xlabel("training time")
+        _time_ticks(at, of_title["seconds"].tolist())
+        in_all = of_title["pretraining_steps"].notna().any()
+        at.set_xlabel("training time with pretraining" if in_all else "training time")
         at.set_ylabel(heading_of(of_title["metric"].iloc[0]))
     _legend(
         figure,

@@ -42,7 +42,8 @@ def ranks_of(cells: pd.DataFrame) -> tuple[list[Rank], list[str]]:
         cells: Of one setting. The methods are those that have a result on every title; if there
             are not two of them, those of the title that has the most.
     """
-    known = cells[cells["test_mean"].notna() & ~cells["is_diagnostic"]]
+    on_tasks = ~cells["is_diagnostic"] & ~cells["is_pretraining"]
+    known = cells[cells["test_mean"].notna() & on_tasks]
     titles = list(dict.fromkeys(known["title"]))
     methods = _on_all(known, titles)
     if len(methods) < 2 and len(known):
@@ -79,7 +80,8 @@ def _on_all(cells: pd.DataFrame, titles: Sequence[str]) -> list[str]:
 def _noise(cells: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Return what the result of each method may be off by, a row a draw."""
     size = (_DRAWS, len(cells))
-    numbers = cells["num_completed"].to_numpy(float)
+    of_pretrainings = cells["num_pretrainings"]
+    numbers = of_pretrainings.where(of_pretrainings > 0, cells["num_completed"]).to_numpy(float)
     over_seeds = (cells["test_std"] / np.sqrt(numbers)).fillna(0.0).to_numpy(float)
     of_sampling = cells["sampling_error"].astype(float).fillna(0.0).to_numpy()
     seeds = rng.standard_t(np.maximum(numbers - 1, 1), size) * over_seeds

@@ -14,6 +14,7 @@ averages:
   mean: {metric: f1_macro, tasks: [a, b]}
 same_task: []
 diagnostics: [c]
+ask_themselves: [o]
 left_out: [x]
 protocols:
   p: {title: a paper, settings: [big]}
@@ -26,7 +27,11 @@ def test_the_board_of_the_benchmark() -> None:
     assert set(board.averages[1].tasks) - set(board.averages[0].tasks) == {"pathx"}
     assert board.left_out == ("smoke",)
     assert not {task for average in board.averages for task in average.tasks} & {*board.diagnostics}
-    assert {p.name: p.settings for p in board.protocols if p.settings} == {"lra-2020": ("lra2020",)}
+    assert {p.name: p.settings for p in board.protocols if p.settings} == {
+        "lra-2020": ("lra2020",),
+        "self-pretrain": ("spt + denoising",),
+    }
+    assert board.ask_themselves == ("denoising",)
 
 
 def test_another_board_is_read(tmp_path: Path) -> None:
@@ -38,26 +43,38 @@ def test_another_board_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "changes", "counts_as"),
-    [("a", {}, "a"), ("a", {"task.x": 1}, None), ("c", {}, None), ("c", {"model.x": 1}, None)],
+    ("task", "objective", "changes", "counts_as"),
+    [
+        ("a", "x", {}, "a"),
+        ("a", "x", {"task.x": 1}, None),
+        ("c", "x", {}, None),
+        ("c", "x", {"model.x": 1}, None),
+        ("a", "o", {}, None),
+        ("a", "o", {"objective.x": 1}, None),
+    ],
 )
-def test_a_diagnostic_task_counts_as_nothing(
-    tmp_path: Path, task: str, changes: dict[str, object], counts_as: str | None
+def test_a_diagnostic_task_and_a_question_of_its_own_count_as_nothing(
+    tmp_path: Path,
+    task: str,
+    objective: str,
+    changes: dict[str, object],
+    counts_as: str | None,
 ) -> None:
     (tmp_path / "x.yaml").write_text(GOOD)
-    assert read_board(tmp_path / "x.yaml").counts_as(task, changes) == counts_as
+    assert read_board(tmp_path / "x.yaml").counts_as(task, objective, changes) == counts_as
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("a: [", "is no YAML"),
-        ("", "must have the keys averages, same_task, diagnostics, left_out"),
+        ("", "must have the keys averages, same_task, diagnostics, ask_themselves, left_out"),
         (GOOD + "more: 1", "and no others"),
         (GOOD.replace("metric: f1_macro, ", ""), r"averages.mean must have the keys metric, tasks"),
         (GOOD.replace("f1_macro", "7"), "averages.mean: metric must be a text"),
         (GOOD.replace("[a, b]", "[a, c]"), "averages.mean holds c, which is among the diagnostics"),
         (GOOD.replace("[big]", "big"), r"protocols.p: settings must be a list"),
+        (GOOD.replace("[o]", "o"), r"ask_themselves must be a list \(each item a text\)"),
         (GOOD.replace("[x]", "x"), r"left_out must be a list \(each item a text\)"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_records import CONFIG, make, told
+from made_up_records import CONFIG, begun, make, make_pretrained, told
 
 from lra_bench import leaderboard
 from lra_bench import record as records
@@ -72,6 +72,54 @@ def test_what_is_in_the_way_is_named(
     assert code == 1
     assert any(expected in line for line in said)
     assert all(".json: " in line for line in said)
+
+
+DENOISING = {**GOOD, "command": GOOD["command"].replace("cross_entropy", "denoising")}
+
+
+def begun_well(parent: RunRecord, more: str = "", **fields: Any) -> RunRecord:
+    """Return a record whose command says what it began from."""
+    command = f"{GOOD['command']} init_from={parent.run_id}{more}"
+    return begun(parent, **{**GOOD, "command": command, **fields})
+
+
+def test_a_pretrained_record_comes_with_what_it_began_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = make_pretrained(**DENOISING)
+    child = begun_well(parent)
+    code, said = checked(tmp_path / "alone", capsys, child)
+    assert code == 1
+    (line,) = said
+    assert f"it began from, {parent.run_id}, is not among these; add it, or make it: " in line
+    assert line.endswith(parent.command)
+    assert checked(tmp_path, capsys, child, parent)[0] == 0
+    tiled = begun_well(parent, " init_positions=tile", positions="tile")
+    assert checked(tmp_path, capsys, tiled)[0] == 0
+
+
+def test_a_command_must_say_what_a_run_began_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = make_pretrained(**DENOISING)
+    code, said = checked(tmp_path, capsys, parent, begun(parent, **GOOD, positions="tile"))
+    assert code == 1
+    assert said[0].endswith(f"it lacks init_from={parent.run_id} init_positions=tile")
+    assert len(said) == 1
+
+
+def test_other_weights_than_those_of_the_record_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = make_pretrained(**DENOISING)
+    code, said = checked(
+        tmp_path, capsys, parent, begun_well(make_pretrained(**DENOISING, weights_sha256="b" * 64))
+    )
+    assert code == 1
+    assert "the weights that it began from are not those of" in said[0]
+    orphan = make(1, **{**GOOD, "parent": "x", "command": GOOD["command"][:-1] + "1"})
+    _, said = checked(tmp_path / "other", capsys, orphan)
+    assert "it names the parent x and not what that run was" in said[0]
 
 
 def test_a_known_copy_of_the_data_is_no_obstacle(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_records import make, published, tables_of, told
+from made_up_records import begun, make, make_pretrained, published, tables_of, told
 
 from lra_bench import leaderboard
 from lra_bench.leaderboard.board import read_board
@@ -123,3 +123,20 @@ def test_the_shipped_page_leads_to_the_shipped_records() -> None:
     for cell in cells:
         for run in cell["runs"]:
             assert (shipped / cell["folder"] / run[6]).is_file()
+
+
+def test_pretraining_is_told_apart_and_paid_for() -> None:
+    parent = make_pretrained()
+    made = [parent, make(), *(begun(parent, seed, 700 + seed) for seed in range(2))]
+    content = content_of(made_page(*made))
+    plain, pretrained = content["settings"]
+    assert [task.get("pretraining") for task in plain["tasks"]] == [None, True]
+    assert plain["tasks"][1]["title"] == "listops, denoising"
+    (cell,) = pretrained["cells"]
+    wanted = {"pretrainings": 1, "pretraining_seconds": 300, "total_steps": 1200}
+    assert {name: cell[name] for name in wanted} == wanted
+    assert cell["total_seconds"] == 361.5
+    assert "total_steps" not in plain["cells"][0]
+    (table,) = content["equal_cost"]
+    assert table["name"] == "cpu + denoising"
+    assert table["rows"][0][:3] == ["transformer", "listops", "1,200"]

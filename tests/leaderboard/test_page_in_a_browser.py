@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from made_up_records import counted, make, told
+from made_up_records import begun, counted, make, make_pretrained, told
 
 from lra_bench import leaderboard
 from lra_bench import record as records
@@ -60,6 +60,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
                 )
                 records.write(record, folder)
     records.write(make(model=HOSTILE, data=told(HOSTILE, note=HOSTILE), setting="small"), folder)
+    parent = make_pretrained(setting="lra2020")
+    records.write(parent, folder)
+    for seed in range(2):
+        command = f"lra-bench run setting=lra2020 init_from={parent.run_id} seed={seed}"
+        records.write(begun(parent, seed, 700, setting="lra2020", command=command), folder)
     shipped = Path(leaderboard.__file__).parents[2] / "results/published.csv"
     families = {"transformer": "dense", "local": "sparse", "ernie_sparse": "sparse"}
     leaderboard.publish([folder], folder, published=shipped, families=families)
@@ -161,6 +166,30 @@ def test_published_numbers_change_with_the_protocol(opened: Page) -> None:
     chooser(opened, "Protocol").select_option("large-model")
     assert "larger models" in published.inner_text()
     assert row.count() == 0
+
+
+def test_pretraining_stands_apart_and_is_paid_for(opened: Page) -> None:
+    equal = opened.locator("#equal-cost")
+    cells = equal.locator("tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells[:3] == ["transformer", "listops", "1,200"]
+    assert cells[5:] == ["35.00 (2, 1 pretraining)", "1,000", "6m 02s"]
+    seconds = ["10m 05s", "6m 02s", "1h 01m", ""]
+    assert [opened.evaluate("asSeconds", text) for text in seconds] == [605, 362, 3660, None]
+    (missing,) = equal.locator("li").all_inner_texts()
+    assert missing.startswith("transformer on listops: lra-bench run -m setting=lra2020 train.num")
+    assert chooser(opened, "Cost").locator("option[value=total]").count() == 0
+    chooser(opened, "Setting").select_option("lra2020")
+    heading = opened.locator("#overview h3")
+    assert heading.all_inner_texts() == ["Pretraining, which is no result on a task"]
+    assert opened.locator("#overview thead th").all_inner_texts()[1] == "listops, denoising"
+    chooser(opened, "Setting").select_option("lra2020 + denoising")
+    row = opened.locator("#tasks tbody tr").first.locator("th, td").all_inner_texts()
+    assert row[2:4] == ["1 pretraining", "2 (1 pretraining)"]
+    assert row[7:12] == ["1m 02s", "1", "5m 00s", "1,200", "6m 02s"]
+    chooser(opened, "Cost").select_option("total")
+    assert opened.locator("#cost circle").count() == 1
+    opened.locator("#overview .value").click()
+    assert "with pretraining" in opened.get_by_role("dialog").inner_text()
 
 
 def test_a_hostile_name_is_text(opened: Page) -> None:

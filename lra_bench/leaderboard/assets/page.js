@@ -60,6 +60,7 @@ function start() {
   });
   say();
   byId("summary").textContent = data.summary;
+  byId("equal-cost").replaceChildren(...equalCostTables());
   byId("published").replaceChildren(...publishedTables());
   byId("legend").replaceChildren(
     make("h2", {}, "How to read this"),

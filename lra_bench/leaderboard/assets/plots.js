@@ -103,6 +103,13 @@ const COSTS = {
     ticks: timeTicksOf,
     values: (cell) => cell.seconds,
   },
+  total: {
+    name: "training time with pretraining",
+    text: roughly,
+    ticks: timeTicksOf,
+    values: (cell) => cell.total_seconds,
+    optional: true,
+  },
   memory: {
     name: "peak memory [MB]",
     text: (at) => count(at / 1e6),

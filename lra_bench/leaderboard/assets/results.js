@@ -58,12 +58,20 @@ function resultOf(cell, task) {
   return shown(cell.mean, task) + (cell.std === null ? "" : ` ± ${shown(cell.std, task)}`);
 }
 
+// Whether several of its runs began from one pretraining.
+function isShared(cell) {
+  return cell.pretrainings > 0 && cell.pretrainings < cell.completed;
+}
+
 function seedsOf(cell) {
   const all = cell.completed === cell.number;
-  return all ? plural(cell.number, "seed") : `${cell.completed} of ${plural(cell.number, "seed")}`;
+  const shared = isShared(cell) ? `, ${plural(cell.pretrainings, "pretraining")}` : "";
+  const seeds = plural(cell.number, "seed");
+  return `${all ? seeds : `${cell.completed} of ${seeds}`}${shared}`;
 }
 
 function intervalOf(cell, task) {
+  if (cell.low === null && isShared(cell)) return "1 pretraining";
   if (cell.low === null) return cell.mean === null ? "" : "1 seed";
   return `${shown(cell.low, task)} to ${shown(cell.high, task)}`;
 }
@@ -79,7 +87,8 @@ function valueOf(cell, task, withMeter) {
       ? make("span", { class: "none" }, "none")
       : make("span", { class: "mean" }, shown(cell.mean, task));
   const flag = cell.remark ? make("span", { class: "flag" }, " †") : "";
-  const usual = cell.number === settingNow().seeds && cell.completed === cell.number;
+  const usual =
+    cell.number === settingNow().seeds && cell.completed === cell.number && !isShared(cell);
   const words = [
     usual ? "" : seedsOf(cell),
     cell.completed && cell.at_baseline === cell.completed ? "at baseline" : "",

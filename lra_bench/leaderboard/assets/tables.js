@@ -4,8 +4,9 @@ function overview() {
   const { tasks, averages } = settingNow();
   const cells = cellsNow();
   const groups = [
-    ["", (task) => !task.diagnostic],
+    ["", (task) => !task.diagnostic && !task.pretraining],
     ["Diagnostic tasks, which enter no average", (task) => task.diagnostic],
+    ["Pretraining, which is no result on a task", (task) => task.pretraining],
   ];
   const parts = [make("h2", {}, `Setting ${settingNow().name}`)];
   for (const [heading, belongs] of groups) {
@@ -104,6 +105,11 @@ function costs() {
       here[0],
     );
   }
+  // What no run tells is no choice.
+  const kinds = Object.keys(COSTS).filter(
+    (key) => !COSTS[key].optional || cells.some((cell) => COSTS[key].values(cell) > 0),
+  );
+  if (!kinds.includes(state.cost)) state.cost = kinds[0];
   const card = make("div", { class: "card" });
   const render = () =>
     card.replaceChildren(
@@ -143,7 +149,7 @@ function costs() {
       ),
       choose(
         "Cost",
-        Object.entries(COSTS).map(([key, kind]) => [key, kind.name]),
+        kinds.map((key) => [key, COSTS[key].name]),
         state.cost,
         (value) => {
           state.cost = value;
@@ -174,8 +180,8 @@ function taskTables() {
     const numeric = (name, key, text, downwards = false) => ({
       name,
       downwards,
-      cell: (cell) => text(cell[key]),
-      value: (cell) => cell[key],
+      cell: (cell) => text(cell[key] ?? null),
+      value: (cell) => cell[key] ?? null,
     });
     const columns = [
       {
@@ -191,13 +197,29 @@ function taskTables() {
         value: (cell) => cell.mean,
       },
       { name: "95% interval", cell: (cell) => intervalOf(cell, task), value: (cell) => cell.low },
-      numeric("seeds", "completed", count, true),
+      {
+        name: "seeds",
+        downwards: true,
+        cell: (cell) =>
+          isShared(cell)
+            ? `${count(cell.completed)} (${plural(cell.pretrainings, "pretraining")})`
+            : count(cell.completed),
+        value: (cell) => cell.completed,
+      },
       ...COUNTS.map(([name, key]) => ({
         name,
         cell: (cell) => (cell[key] ? make("span", { class: "bad" }, count(cell[key])) : "0"),
         value: (cell) => cell[key],
       })),
       numeric("training time", "seconds", duration),
+      ...(here.some((cell) => cell.total_steps)
+        ? [
+            numeric("pretrainings", "pretrainings", count, true),
+            numeric("pretraining time", "pretraining_seconds", duration),
+            numeric("total updates", "total_steps", count),
+            numeric("total time", "total_seconds", duration),
+          ]
+        : []),
       numeric("tokens/s", "rate", count, true),
       {
         name: "memory [MB]",
@@ -228,10 +250,59 @@ function taskTables() {
   return parts.length === 1 ? [] : parts;
 }
 
+function asNumber(text) {
+  const number = parseFloat(text.replaceAll(",", ""));
+  return Number.isNaN(number) ? null : number;
+}
+
+// The seconds of what `duration` has written.
+function asSeconds(text) {
+  const parts = [...text.matchAll(/(\d+)([hms])/g)];
+  const units = { h: 3600, m: 60, s: 1 };
+  return parts.length ? parts.reduce((sum, [, count, unit]) => sum + count * units[unit], 0) : null;
+}
+
+function equalCostTables() {
+  const tables = data.equal_cost ?? [];
+  if (!tables.length) return [];
+  const cards = tables.map((table) => {
+    const columns = table.columns.map((name, index) => {
+      const read = name.endsWith("time") ? asSeconds : asNumber;
+      return {
+        name,
+        downwards: index > 1,
+        cell: (row) => row[index],
+        value: (row) => (index > 1 ? read(row[index]) : row[index]),
+      };
+    });
+    return make(
+      "div",
+      { class: "card" },
+      make("div", { class: "head" }, make("h3", {}, `Setting ${table.name}`)),
+      sortable(`At equal total cost, setting ${table.name}`, columns, table.rows, {
+        index: 1,
+        downwards: false,
+      }),
+      make("p", { class: "foot" }, table.notes.join(" ")),
+      table.items.length
+        ? make(
+            "ol",
+            { class: "sources" },
+            table.items.map((item) => make("li", {}, item)),
+          )
+        : "",
+    );
+  });
+  return [
+    make("h2", {}, "At equal total cost"),
+    ...cards,
+    make("p", { class: "hint" }, data.equal_cost_note),
+  ];
+}
+
 function publishedTables() {
   if (!data.published.length) return [];
   const protocol = data.published[state.protocol];
-  const asNumber = (text) => (Number.isNaN(parseFloat(text)) ? null : parseFloat(text));
   const columns = protocol.columns.map((name, index) => ({
     name,
     downwards: index > 0,
