@@ -212,18 +212,16 @@ class Tally:
     def baselines(self) -> dict[str, float]:
         """Return what the ranking metric is worth without a model, by name."""
         number = max(self.num_questions, 1)
-        simple = {name: total / number for name, total in self.sums.items() if total}
+        # A random candidate is right now and then, wherever there are any.
+        has_candidates = self.sums["random"] > 0
+        simple = {name: total / number for name, total in self.sums.items() if has_candidates}
         # Without a word there is nothing in common with an answer: its F1 is 0.
         return simple | ({"empty answer": 0.0} if self.notes["questions"] else {})
 
 
 def details_of(tallies: Mapping[Split, Tally]) -> dict[str, str]:
     """Return what a record says of what was counted."""
-    test = tallies["test"]
-    details = {
-        f"baseline, {name}": f"{value:.1%} of the test questions"
-        for name, value in test.baselines().items()
-    }
+    details = {}
     for what in ("without_text", "without_answer"):
         numbers = {split: getattr(tally, f"num_{what}") for split, tally in tallies.items()}
         if any(numbers.values()):

@@ -117,6 +117,7 @@ class BookCloze(QuestionTask[Path]):
         return DataInfo(
             source="cloze of classic books",
             warning=warning,
+            baselines=tallies["test"].baselines(),
             details=details_of(tallies) | {"books": f"{said}; no author is in two of them"},
         )
 

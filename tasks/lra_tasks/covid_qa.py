@@ -133,6 +133,7 @@ class CovidQA(QuestionTask[Path]):
         return DataInfo(
             source="COVID-QA (23 April 2020)",
             warning=warning,
+            baselines=tallies["test"].baselines(),
             details=details_of(tallies)
             | {
                 "articles": f"{said}, by SHA-256 of their ids",

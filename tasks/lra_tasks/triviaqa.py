@@ -148,6 +148,7 @@ class TriviaQA(QuestionTask[Path]):
             source="TriviaQA, Wikipedia domain",
             warning=as_documented(counts, self.official, "TriviaQA"),
             note=NEVER_SEEN,
+            baselines=tallies["test"].baselines(),
             details=details_of(tallies)
             | {f"articles {name}": f"{seen[name]:,}" for name in ("missing", "empty") if seen[name]}
             | {

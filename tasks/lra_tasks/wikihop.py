@@ -136,6 +136,7 @@ class WikiHop(QuestionTask[Path]):
             source="WikiHop (QAngaroo 1.1)",
             warning=as_documented(counts, self.official, "WikiHop"),
             note=NEVER_SEEN,
+            baselines=tallies["test"].baselines(),
             details=details_of(tallies)
             | {
                 "test": "the published development part; the test set was never released",

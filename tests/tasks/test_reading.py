@@ -179,12 +179,8 @@ def test_what_a_record_says(tmp_path: Path) -> None:
     assert "16 questions" not in info.warning
     assert "12 train and 4 dev questions, expected 43,738 train and 5,129 dev" in info.warning
     assert "nobody has yet run it" in info.note
-    assert set(info.details) >= {
-        "baseline, most frequent candidate",
-        "baseline, last candidate",
-        "baseline, random",
-    }
-    assert info.details["baseline, random"] == "33.3% of the test questions"
+    assert set(info.baselines) == {"most frequent candidate", "last candidate", "random"}
+    assert info.baselines["random"] == pytest.approx(1 / 3)
     task = WikiHop(
         data_dir=tmp_path / "a/data",
         cache_dir=tmp_path / "a/other",
@@ -200,7 +196,7 @@ def test_what_a_record_says(tmp_path: Path) -> None:
     assert details["articles empty"] == "1"
     assert details["questions without text"].endswith("1 in test")
     assert details["questions without answer"].endswith("2 in test")
-    assert details["baseline, empty answer"] == "0.0% of the test questions"
+    assert task.info().baselines == {"empty answer": 0.0}
 
 
 def test_simple_choices(tmp_path: Path) -> None:
@@ -220,9 +216,8 @@ def test_simple_choices(tmp_path: Path) -> None:
     put_wikihop(tmp_path / "data", dev=rows)
     task = wikihop(tmp_path)
     task.prepare()
-    details = task.info().details
-    assert details["baseline, most frequent candidate"] == "100.0% of the test questions"
-    assert details["baseline, last candidate"] == "50.0% of the test questions"
+    found = task.info().baselines
+    assert (found["most frequent candidate"], found["last candidate"]) == (1.0, 0.5)
 
 
 def test_validation_is_drawn_by_the_ids(tmp_path: Path) -> None:
