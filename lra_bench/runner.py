@@ -284,7 +284,8 @@ def _prepared(parts: Parts, tracker: Tracker, team: Team) -> str:
         # Worker processes that were told to stop as well look like ones that died.
         parts.interrupt.check()
         raise
-    if not isinstance(parts.task.info(), DataInfo):
+    info = parts.task.info()
+    if not isinstance(info, DataInfo):
         raise UserError(
             f"task={parts.request.names['task']}: info() must return an lra_bench.types.DataInfo"
         )
@@ -294,6 +295,8 @@ def _prepared(parts: Parts, tracker: Tracker, team: Team) -> str:
             f"task={parts.request.names['task']}: its fingerprint must be a SHA-256, 64 "
             f"hexadecimal digits, not {fingerprint!r:.100}"
         )
+    if parts.request.parent is not None:
+        weights.check_vocabulary(parts.request.parent, info.details)
     return str(fingerprint)
 
 

@@ -27,6 +27,8 @@ ENCODER, RECORD = "encoder.safetensors", "record.json"
 _MOST_LISTED = 4
 # What of an encoder depends on the longest input, and can be extended by a rule.
 _POSITIONS = "embedding.positions"
+# What tasks on pieces of text tell of themselves; see `DataInfo.details`.
+_VOCABULARY = "vocabulary_sha256"
 # What an encoder has only while something is hidden from it.
 _MASK = "embedding.mask"
 
@@ -182,6 +184,28 @@ def _read(path: Path) -> RunRecord:
         return record.read(path)
     except BadRecord as error:
         raise UserError(f"init_from: {path} {error}") from error
+
+
+def check_vocabulary(parent: Parent, details: Mapping[str, str]) -> None:
+    """Refuse a run whose ids stand for something else than those that the encoder has learned.
+
+    Args:
+        parent: The run that it begins from.
+        details: What is known of this run's data; see `lra_bench.types.DataInfo`.
+
+    Raises:
+        UserError: The two have different vocabularies.
+    """
+    theirs, ours = (
+        of.get(_VOCABULARY, "none that is learned")
+        for of in (parent.record.data["details"], details)
+    )
+    if theirs != ours:
+        raise UserError(
+            f"init_from: run {parent.record.run_id} has another vocabulary ({theirs[:16]}) than "
+            f"this task ({ours[:16]}), whose ids stand for other pieces of text; give "
+            f"task.vocabulary= the folder of the prepared data that it was learned on"
+        )
 
 
 def take(parent: Parent, encoder: nn.Module, config: Mapping[str, Any]) -> list[str]:

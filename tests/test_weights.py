@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,21 @@ def test_a_run_without_result_is_nothing_to_begin_from(
     (folder / weights.RECORD).write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"run \S+ is diverged; there is nothing to take"):
         made_up(f"init_from={folder}")
+
+
+def test_another_vocabulary_of_the_same_size_is_refused(
+    made_up: Compose, pretrained: RunRecord
+) -> None:
+    parent = made_up(*STEPS, f"init_from={pretrained.run_id}").parent
+    assert parent is not None
+    weights.check_vocabulary(parent, {"vocabulary": "x"})
+    with pytest.raises(
+        UserError, match=r"another vocabulary \(none that is le"
+    ):
+        weights.check_vocabulary(parent, {"vocabulary_sha256": "ab" * 32})
+    data = {**pretrained.data, "details": {"vocabulary_sha256": "ab" * 32}}
+    learned = replace(parent, record=replace(pretrained, data=data))
+    weights.check_vocabulary(learned, {"vocabulary_sha256": "ab" * 32})
+    for details in ({}, {"vocabulary_sha256": "cd" * 32}):
+        with pytest.raises(UserError, match=r"\(abababababababab\) than this task .*task\.vocabul"):
+            weights.check_vocabulary(learned, details)
