@@ -252,9 +252,7 @@ def test_another_vocabulary_of_the_same_size_is_refused(
     parent = made_up(*STEPS, f"init_from={pretrained.run_id}").parent
     assert parent is not None
     weights.check_vocabulary(parent, {"vocabulary": "x"})
-    with pytest.raises(
-        UserError, match=r"another vocabulary \(none that is le"
-    ):
+    with pytest.raises(UserError, match=r"another vocabulary \(none that is le"):
         weights.check_vocabulary(parent, {"vocabulary_sha256": "ab" * 32})
     data = {**pretrained.data, "details": {"vocabulary_sha256": "ab" * 32}}
     learned = replace(parent, record=replace(pretrained, data=data))

@@ -216,6 +216,28 @@ class TestContract:
             torch.testing.assert_close(result, wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_learned_on_hidden_symbols_fit(name: str) -> None:
+    """A model in which one more id stands for what is hidden differs in that state alone."""
+    plain = make_spec()
+    hiding = plain.model_copy(update={"vocab_size": plain.vocab_size + 1, "has_mask": True})
+    torch.manual_seed(0)
+    words = [f"model={name}", "task=listops", "setting=smoke", *BLOCKS.get(name, ())]
+    node = compose(words).config.model
+    encoder, other = (build(node, "model", spec=spec) for spec in (hiding, plain))
+    shapes, others = (
+        {key: tensor.shape for key, tensor in each.state_dict().items()}
+        for each in (encoder, other)
+    )
+    assert shapes.pop("embedding.mask") == (plain.width,)
+    assert shapes == others
+    tokens = torch.arange(26).reshape(2, 13) % plain.vocab_size
+    hidden = tokens.clone()
+    hidden[:, 4:9] = plain.vocab_size
+    encoder(hidden).square().sum().backward()
+    assert encoder.embedding.mask.grad.any()
+
+
 # Each setting with each task and with each model: tests/test_compose.py, in seconds.
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
