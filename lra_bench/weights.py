@@ -26,7 +26,7 @@ ENCODER, RECORD = "encoder.safetensors", "record.json"
 # Of a list of names, how many are said.
 _MOST_LISTED = 4
 # What of an encoder depends on the longest input, and can be extended by a rule.
-_POSITIONS = "embedding.positions"
+_POSITIONS = ("embedding.positions", "block_positions")
 # What tasks on pieces of text tell of themselves; see `DataInfo.details`.
 _VOCABULARY = "vocabulary_sha256"
 # What an encoder has only while something is hidden from it.
@@ -256,21 +256,23 @@ def take(parent: Parent, encoder: nn.Module, config: Mapping[str, Any]) -> list[
 def _extend_positions(
     taken: dict[str, Tensor], own: Mapping[str, Tensor], parent: Parent
 ) -> list[str]:
-    """Bring the table of positions to the length that is needed, if a rule says how."""
+    """Bring tables of positions to the length that is needed, if a rule says how."""
     import torch
 
-    theirs, wanted = taken.get(_POSITIONS), own.get(_POSITIONS)
-    if theirs is None or wanted is None or len(theirs) == len(wanted):
-        return []
-    if parent.positions == "refuse":
-        raise UserError(
-            f"init_from: run {parent.record.run_id} has {len(theirs):,} positions, this one needs "
-            f"{len(wanted):,}; give both the same task.max_length, or init_positions=tile, which "
-            f"repeats the rows of its table"
-        )
-    rows = torch.arange(len(wanted)) % len(theirs)
-    taken[_POSITIONS] = theirs[rows]
-    return [f"note: {len(theirs):,} positions became {len(wanted):,}, repeated or cut"]
+    notes = []
+    for name in _POSITIONS:
+        theirs, wanted = taken.get(name), own.get(name)
+        if theirs is None or wanted is None or len(theirs) == len(wanted):
+            continue
+        if parent.positions == "refuse":
+            raise UserError(
+                f"init_from: run {parent.record.run_id} has {len(theirs):,} positions ({name}), "
+                f"this one needs {len(wanted):,}; give both the same task.max_length, or "
+                f"init_positions=tile, which repeats the rows of its table"
+            )
+        taken[name] = theirs[torch.arange(len(wanted)) % len(theirs)]
+        notes.append(f"note: {len(theirs):,} {name} became {len(wanted):,}, repeated or cut")
+    return notes
 
 
 def _misfits(

@@ -172,7 +172,11 @@ def test_a_file_that_was_changed_is_refused(made_up: Compose, pretrained: RunRec
         (("trunk.width=32",), "first", r"does not fit .*embedding\.\w+.* is \(.*\) there and \("),
         (("trunk.num_layers=3",), "first", r"layers\.2\S+ \(.*\) is here and not there"),
         (("trunk.num_layers=1",), "first", r"layers\.1\S+ \(.*\) is there and not here"),
-        (("head.pooling=cls",), "first", r"run \S+ has 20 positions, this one needs 21"),
+        (
+            ("head.pooling=cls",),
+            "first",
+            r"run \S+ has 20 positions \(embedding\.positions\), this one needs 21",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -209,7 +213,7 @@ def test_positions_are_repeated_or_cut_where_that_is_asked(
     given = load_file(request.parent.folder / weights.ENCODER)["embedding.positions"]
     assert torch.equal(table[:7], given[:7])
     assert torch.equal(table[20:], given[: max(length - 20, 0)])
-    assert said[1] == f"note: 20 positions became {length}, repeated or cut"
+    assert said[1] == f"note: 20 embedding.positions became {length}, repeated or cut"
     plain = made_up(*STEPS, f"init_from={pretrained.run_id}")
     assert plain.request_id != request.request_id
     assert request.began_from.endswith(", positions tiled")

@@ -62,13 +62,14 @@ class SymbolsTask(CachedTask[Files]):
         max_length: int,
         **asked: Any,
     ) -> None:
-        """Check the options of symbols and set ``spec``; ``data_dir`` is set.
+        """Check the options of symbols and set ``spec``; the folders are set.
 
         Args:
             name: Of the task.
             tokens: ``bytes`` or ``bpe``.
             vocab_size: Ids with ``bpe``, padding and separator among them.
-            vocabulary: A file or a folder of prepared data that has one; empty to learn it.
+            vocabulary: A file or a folder of prepared data that has one, below ``cache_dir`` or
+                ``data_dir``; empty to learn it.
             max_length: Longest input [tokens].
             asked: The rest of the spec.
 
@@ -213,9 +214,11 @@ class SymbolsTask(CachedTask[Files]):
             raise UserError(
                 f"task.vocabulary={self.vocabulary} needs task.tokens=bpe, not {self.tokens}"
             )
-        path = self.data_dir / Path(self.vocabulary).expanduser()
+        named = Path(self.vocabulary).expanduser()
+        # By the name of a folder of prepared data alone, the option is the same on every machine.
+        beside = self.cache_dir / named
         try:
-            found = read_vocabulary(path)
+            found = read_vocabulary(beside if beside.exists() else self.data_dir / named)
         except UserError as error:
             raise UserError(f"task.vocabulary={self.vocabulary}: {error}") from error
         if found.vocab_size != self.vocab_size:

@@ -102,6 +102,11 @@ def test_the_vocabulary_of_a_corpus(tmp_path: Path, kind: type[SymbolsTask[Any]]
     assert details[1]["vocabulary_learned_on"] == "task=corpus task.path=x.jsonl, training texts"
     assert task.spec.vocab_size == corpus.spec.vocab_size
     assert task.spec.symbol_bytes == corpus.spec.symbol_bytes
+    # By its name alone, which says the same on every machine.
+    place = corpus.folder()
+    assert place is not None
+    named = kind(vocab_size=280, vocabulary=place.name, **more, **options)  # type: ignore[call-arg]
+    assert named.folder() == task.folder()
 
 
 # Hyperpartisan.
