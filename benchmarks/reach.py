@@ -11,7 +11,7 @@ where training begins. The last column, coherence, is the norm of the mean gradi
 mean norm: 1 if a needle moves the answer in the same direction wherever it stands, near 0 if the
 directions cancel, so that an update helps some examples and harms as many others.
 
-Shapes: B batch, L length, C classes, D width.
+Shapes: B batch, L length, C classes, D width, N positions that are asked.
 """
 
 from __future__ import annotations
@@ -54,17 +54,18 @@ def influence(words: Sequence[str], task: Task, batch: Batch) -> tuple[list[floa
     seen: list[torch.Tensor] = []
     embedding = model.encoder.get_submodule("embedding")
     hook = embedding.register_forward_hook(lambda module, given, made: seen.append(made))
-    logits_BLC = model(batch)
+    logits_NC = model(batch)
     hook.remove()
     tokens_BL = batch.tokens_BIL[:, 0]
+    # Only where something is asked there are logits.
+    tokens_N = tokens_BL.flatten()[batch.places_N]
     first = 1 + len(task.spec.questions)
     is_needle_BL = (tokens_BL >= first) & (tokens_BL < first + task.spec.num_classes)
     means, gradients = [], []
     for token in task.spec.questions.values():
-        is_asked_BL = tokens_BL == token
-        rows = is_asked_BL.any(dim=1)
+        rows = (tokens_BL == token).any(dim=1)
         # The same class in all examples, so that directions can be compared.
-        asked = logits_BLC[is_asked_BL][:, 0].sum()
+        asked = logits_NC[tokens_N == token, 0].sum()
         (gradient_BLD,) = torch.autograd.grad(asked, seen[0], retain_graph=True)
         gradients.append(gradient_BLD[is_needle_BL][rows])
         means.append(gradients[-1].norm(dim=-1).mean().item())

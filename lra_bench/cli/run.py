@@ -21,6 +21,8 @@ the test split once with them, and write a record below results_dir.
   lra-bench run task=text model=transformer setting=small seed=3 device=cuda
   lra-bench run task=text model=ernie_sparse objective=sar model.block_size=32
   lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2
+  lra-bench run task=image model=mega objective=denoising keep_weights=true
+  lra-bench run task=image model=mega init_from=objective=denoising
   lra-bench run -m experiment=ernie_sparse_ablation     # `lra-bench ls experiments`
   torchrun --nproc-per-node 8 -m lra_bench.cli run task=text model=mega setting=s4
 """
@@ -36,6 +38,9 @@ keys
   or its part of the cores; torchrun and srun may start them instead, here and elsewhere
   checkpoint_seconds=60  checkpoint_share=0.01 are the time between two checkpoints, and the most
   of the time that they may take
+  keep_weights=true keeps the encoder; init_from=RUN begins from that of a run: its id, its record,
+  a folder, or in what it was another run, as in init_from=objective=denoising
+  init_positions=tile repeats or cuts its positions, where there it had another number of them
 
 A run that was interrupted goes on when the same line is given again.
 """
