@@ -175,9 +175,18 @@ def _parent_of(
     results_dir = Path(config.results_dir)
     if "=" not in config.init_from or Path(config.init_from).expanduser().exists():
         return weights.find(config.init_from, results_dir, config.init_positions)
-    stays = [item for item in words.parse(words.quote_paths(asked)) if not _said_anew(item)]
-    there = [str(item.input_line) for item in stays] + shlex.split(config.init_from)
-    request = compose(there, config_dirs=config_dirs, conf_dir=conf_dir)
+    try:
+        given = shlex.split(config.init_from)
+    except ValueError as error:
+        raise UserError(f"init_from={config.init_from} cannot be read: {error}") from error
+    named = {word.partition("=")[0] for word in given}
+    stays = [
+        str(item.input_line)
+        for item in words.parse(words.quote_paths(asked))
+        # Options of a task or a model are not those of another one.
+        if not _said_anew(item) and not {item.key_or_group, words.section_of(item)} & named
+    ]
+    request = compose([*stays, *given], config_dirs=config_dirs, conf_dir=conf_dir)
     found = record.find_all(results_dir, request.names, request.request_id)
     if len(found) != 1:
         number = "no" if not found else f"{len(found)} (on other data)"

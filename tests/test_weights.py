@@ -110,6 +110,21 @@ def test_words_say_in_what_it_was_another_run(made_up: Compose) -> None:
         made_up(*asked[:-1], "seed=4", words)
 
 
+def test_words_may_name_another_task_or_model(made_up: Compose, pretrained: RunRecord) -> None:
+    """Its options are not those of this one's."""
+    request = made_up(
+        "task.num_examples=50",
+        "init_from=task=first task.num_examples=40 objective=denoising train.num_steps=4 "
+        "train.eval_every=2",
+        task="even",
+    )
+    assert request.parent is not None
+    assert request.parent.record.run_id == pretrained.run_id
+    assert request.began_from.startswith("denoising(train.eval_every=2,train.num_steps=4, first(")
+    with pytest.raises(UserError, match="cannot be read: No closing quotation"):
+        made_up("init_from=objective='denoising")
+
+
 def test_the_label_says_in_what_the_first_run_was_another(
     made_up: Compose, pretrained: RunRecord
 ) -> None:
