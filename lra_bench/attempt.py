@@ -73,6 +73,7 @@ class _Outcome:
     error: str | None = None
     test: Evaluation | None = None
     weights_sha256: str | None = None
+    not_kept: OSError | None = None
     total_seconds: float = 0.0
     peak_memory_bytes: int | None = None
     cause: Exception | None = None
@@ -120,7 +121,12 @@ def attempt(parts: Parts, fingerprint: str, tracker: Tracker) -> RunRecord:
     finally:
         if not finished:
             tracker.finish({"num_steps": state.step}, failed=True)
-    _write(record, parts, checkpoint)
+    _write(record, parts)
+    if outcome.not_kept is not None:
+        raise outcome.not_kept
+    if record.status != "failed":
+        # A failed run may go on from its checkpoint once the machine is mended.
+        checkpoint.remove()
     return record
 
 
@@ -315,7 +321,11 @@ def _keep_weights(parts: Parts, outcome: _Outcome, fingerprint: str) -> None:
     """Write the encoder that validation chose, where that was asked for."""
     if parts.request.config.keep_weights and outcome.status == "completed":
         folder = parts.folder.weights_folder(fingerprint)
-        outcome.weights_sha256 = weights.keep(parts.model.encoder, folder)
+        try:
+            outcome.weights_sha256 = weights.keep(parts.model.encoder, folder)
+        except OSError as error:
+            # The result is no worse for it; the checkpoint stays, for another try at the weights.
+            outcome.not_kept = error
 
 
 def _record_of(
@@ -370,8 +380,8 @@ def _record_of(
     )
 
 
-def _write(record: RunRecord, parts: Parts, checkpoint: Checkpoint) -> None:
-    """Write the record; then nothing needs the checkpoint, unless the run may go on from it."""
+def _write(record: RunRecord, parts: Parts) -> None:
+    """Write the record, and beside the weights what they are."""
     try:
         records.write(record, parts.folder.results_dir)
         if record.weights_sha256 is not None:
@@ -382,6 +392,3 @@ def _write(record: RunRecord, parts: Parts, checkpoint: Checkpoint) -> None:
             f"cannot write the record {path}: {reason(error)}; free some space and give the same "
             f"line again: it goes on from the last checkpoint"
         ) from error
-    if record.status != "failed":
-        # A failed run may go on from its checkpoint once the machine is mended.
-        checkpoint.remove()

@@ -27,6 +27,7 @@ from yaml import YAMLError
 
 from lra_bench import identity, paths, plain, record, schema, weights, words
 from lra_bench.errors import UserError
+from lra_bench.files import is_there
 from lra_bench.schema import GROUPS, NAMED_GROUPS, PATHS, SECTIONS, RunConfig
 from lra_bench.weights import Parent
 
@@ -34,6 +35,8 @@ from lra_bench.weights import Parent
 RUN, DATA = "run", "data"
 # Groups and keys of a task that is composed without a model.
 _DATA_GROUPS = ("task", "setting")
+# What tells one run from another.
+_OF_A_RUN = (*NAMED_GROUPS, *SECTIONS, "seed", "init_from", "init_positions")
 _DATA_KEYS = ("data_dir", "cache_dir")
 
 
@@ -173,20 +176,28 @@ def _parent_of(
     """
     assert config.init_from is not None
     results_dir = Path(config.results_dir)
-    if "=" not in config.init_from or Path(config.init_from).expanduser().exists():
+    if "=" not in config.init_from or is_there(Path(config.init_from).expanduser()):
         return weights.find(config.init_from, results_dir, config.init_positions)
     try:
         given = shlex.split(config.init_from)
     except ValueError as error:
         raise UserError(f"init_from={config.init_from} cannot be read: {error}") from error
     named = {word.partition("=")[0] for word in given}
+    if strange := [key for key in named if key.split(".")[0] not in _OF_A_RUN]:
+        raise UserError(
+            f"init_from: {', '.join(sorted(strange))} is nothing in which a run can be another "
+            f"one; name a run, or give words such as objective=denoising"
+        )
     stays = [
         str(item.input_line)
         for item in words.parse(words.quote_paths(asked))
         # Options of a task or a model are not those of another one.
         if not _said_anew(item) and not {item.key_or_group, words.section_of(item)} & named
     ]
-    request = compose([*stays, *given], config_dirs=config_dirs, conf_dir=conf_dir)
+    try:
+        request = compose([*stays, *given], config_dirs=config_dirs, conf_dir=conf_dir)
+    except UserError as error:
+        raise UserError(f"init_from: {str(error).removeprefix('init_from: ')}") from error
     found = record.find_all(results_dir, request.names, request.request_id)
     if len(found) != 1:
         number = "no" if not found else f"{len(found)} (on other data)"

@@ -88,6 +88,11 @@ class Denoising(CrossEntropy):
 
     def ask(self, task: Task) -> Task:
         """See `Objective.ask`: the task of saying what is hidden in its inputs."""
+        if self.rule.span > task.spec.max_length:
+            raise UserError(
+                f"objective.span={self.rule.span} is more than the longest input of task "
+                f"{task.spec.name}, {task.spec.max_length:,} tokens"
+            )
         return DenoisingTask(task, self.rule, num_held_out=self.num_held_out)
 
 

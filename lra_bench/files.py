@@ -170,6 +170,14 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is such a file or folder; no text is too long or strange to ask."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's content.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lra_bench import record as records
 from lra_bench.errors import UserError
+from lra_bench.files import is_there
 from lra_bench.record import BadRecord, RunRecord
 
 _MOST_LISTED = 5
@@ -27,9 +28,10 @@ def find(
         UserError: There is none, there are several, or the file is no record.
     """
     path = Path(run)
-    if path.is_dir():
+    there = is_there(path)
+    if there and path.is_dir():
         raise UserError(f"{run} is a folder; name one of the records in it")
-    if path.is_file():
+    if there and path.is_file():
         return _read(path), path
     found = [path for path in _files(results_dirs) if path.stem.startswith(run)]
     if not found:
@@ -39,7 +41,7 @@ def find(
     if not ids:
         where = ", ".join(str(folder / "runs") for folder in results_dirs)
         raise UserError(
-            f"there is no file {run!r}, and no run whose id begins so below {where}; {remedy}"
+            f"there is no file {run[:80]!r}, and no run whose id begins so below {where}; {remedy}"
         )
     if len(ids) > 1:
         listed = ", ".join(sorted(ids)[:_MOST_LISTED])

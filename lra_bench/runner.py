@@ -119,7 +119,14 @@ def _finished(
         UserError: The file there is no record.
     """
     done = None if request.config.force else folder.finished(fingerprint)
-    if done is None or not request.config.keep_weights or done.status != "completed":
+    if done is None or done.status != "completed":
+        return done
+    if done.pretraining is not None and request.pretraining is not None:
+        now, then = (of["weights_sha256"] for of in (request.pretraining, done.pretraining))
+        if now != then:
+            say(f"already done, but from other weights of run {done.parent}; running it again")
+            return None
+    if not request.config.keep_weights:
         return done
     if weights.are_kept(done, folder.results_dir):
         return done

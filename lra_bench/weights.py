@@ -59,8 +59,8 @@ def keep(encoder: nn.Module, folder: Path) -> str:
         files.write_atomically(path, save(weights))
     except OSError as error:
         raise OSError(
-            f"cannot keep the weights {path}: {files.reason(error)}; free some space, or leave "
-            f"out keep_weights=true"
+            f"cannot keep the weights {path}: {files.reason(error)}; free some space and give the "
+            f"same line again (the result itself is recorded)"
         ) from error
     return files.sha256_of(path)
 
@@ -111,7 +111,7 @@ class Parent:
             "num_steps": of.num_steps + before.get("num_steps", 0),
             "num_tokens": _sum(tokens, before.get("num_tokens", 0)),
             "train_seconds": _sum(of.train_seconds, before.get("train_seconds", 0)),
-            "command": of.command,
+            "command": f"{of.command} keep_weights=true",
         }
 
     def _label(self, child: Mapping[str, str]) -> str:
@@ -144,16 +144,28 @@ def find(word: str, results_dir: Path, positions: Extension) -> Parent:
     Raises:
         UserError: There is none, it has no result, or its weights are not there or not its own.
     """
-    folder = Path(word).expanduser()
-    if (folder / RECORD).is_file():
-        made = _read(folder / RECORD)
-    else:
+    named = Path(word).expanduser()
+    folder = named.parent if named.name == ENCODER else named
+    if not files.is_there(folder) or folder.is_file():
         made, path = lookup.find(
             word, [results_dir], remedy="results_dir= names another folder, init_from= may name one"
         )
-        below = path.parents[4] if len(path.parents) > 4 else results_dir
-        folder = folder_of(below, made.run_id)
-    return of_record(made, folder, positions)
+        below = _results_of(made, path, results_dir)
+        return of_record(made, folder_of(below, made.run_id), positions)
+    if not (folder / RECORD).is_file():
+        raise UserError(
+            f"init_from={word} is a folder without the {RECORD} that says what it holds"
+        )
+    return of_record(_read(folder / RECORD), folder, positions)
+
+
+def _results_of(made: RunRecord, path: Path, results_dir: Path) -> Path:
+    """Return the results folder that a record lies in, or where runs are looked for."""
+    if len(path.parents) > 4:
+        names = made.setting, made.task, made.model
+        if path == record.record_path(path.parents[4], *names, made.run_id):
+            return path.parents[4]
+    return results_dir
 
 
 def of_record(made: RunRecord, folder: Path, positions: Extension) -> Parent:
@@ -236,10 +248,12 @@ def take(parent: Parent, encoder: nn.Module, config: Mapping[str, Any]) -> list[
     taken = {name: tensor for name, tensor in given.items() if name not in left}
     notes = _extend_positions(taken, own, parent)
     if problems := list(_misfits(taken, own, fresh)):
-        more = f" and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
+        more = f"; and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
         raise UserError(
-            f"init_from: the encoder of run {parent.record.run_id} does not fit model, trunk and "
-            f"task of this one: {'; '.join(problems[:_MOST_LISTED])}{more}"
+            f"init_from: the encoder of run {parent.record.run_id} "
+            f"({parent.record.labels['model']} on {parent.record.labels['task']}) does not fit "
+            f"model, trunk and task of this one: "
+            f"{'; '.join(problems[:_MOST_LISTED])}{more}"
         )
     encoder.load_state_dict({**own, **taken})
     number = sum(tensor.numel() for tensor in taken.values())
@@ -284,6 +298,10 @@ def _misfits(
             yield f"{name} {tuple(tensor.shape)} is there and not here"
         elif tensor.shape != own[name].shape:
             yield f"{name} is {tuple(tensor.shape)} there and {tuple(own[name].shape)} here"
+        elif tensor.dtype != own[name].dtype:
+            yield f"{name} is of {tensor.dtype} there and of {own[name].dtype} here"
+        elif not tensor.isfinite().all():
+            yield f"{name} holds what is no finite number"
     for name in own:
         if name not in taken and name not in fresh:
             yield f"{name} {tuple(own[name].shape)} is here and not there"

@@ -191,6 +191,8 @@ def test_what_is_known_of_the_task() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"objective\.span=41 is more than the longest input of"):
+        Denoising(span=41).ask(Rows())
     for options, said in (
         ({"share": 0.0}, r"objective\.share=0\.0 must lie between 0 and 1"),
         ({"share": 1.0}, r"objective\.share=1\.0 must lie"),

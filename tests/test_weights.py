@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Compose
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from lra_bench import identity, weights
 from lra_bench import record as records
-from lra_bench import weights
 from lra_bench.build import build_task
 from lra_bench.compose import Request
 from lra_bench.errors import UserError
@@ -64,7 +64,7 @@ def test_what_it_began_from_is_part_of_what_it_is(made_up: Compose, pretrained: 
     assert record.pretraining is not None
     assert record.pretraining["num_steps"] == 4
     assert record.pretraining["weights_sha256"] == pretrained.weights_sha256
-    assert record.pretraining["command"] == pretrained.command
+    assert record.pretraining["command"] == f"{pretrained.command} keep_weights=true"
     assert "init_from=" + pretrained.run_id in record.command
     assert "+ denoising" in request.title
     # It is found again, and reads back as itself.
@@ -249,6 +249,16 @@ def test_what_cannot_be_begun_from(made_up: Compose, tmp_path: Path) -> None:
         made_up("init_from=")
     with pytest.raises(UserError, match=r"init_positions=tile says how to begin from another run"):
         made_up("init_positions=tile")
+    with pytest.raises(UserError, match=r"is a folder without the record\.json"):
+        made_up(f"init_from={tmp_path}")
+    with pytest.raises(UserError, match="no file 'aaaa"):
+        made_up(f"init_from={'a' * 5_000}")
+    for words, said in (
+        ("results_dir=x objective=denoising", "results_dir is nothing in which a run can be anot"),
+        ("train.num_steps=abc", r"^init_from: train\.num_steps=abc is not a whole number"),
+    ):
+        with pytest.raises(UserError, match=said):
+            made_up(f"init_from={words}")
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(UserError, match=r"record\.json is not a run record"):
         made_up(f"init_from={tmp_path}")
@@ -279,3 +289,57 @@ def test_another_vocabulary_of_the_same_size_is_refused(
     for details in ({}, {"vocabulary_sha256": "cd" * 32}):
         with pytest.raises(UserError, match=r"\(abababababababab\) than this task .*task\.vocabul"):
             weights.check_vocabulary(learned, details)
+
+
+def test_numbers_that_are_none_are_refused(made_up: Compose, pretrained: RunRecord) -> None:
+    request = made_up(*STEPS, f"init_from={pretrained.run_id}")
+    assert request.parent is not None
+    path = request.parent.folder / weights.ENCODER
+    model = assemble(request.config, build_task(request).spec)
+    given = load_file(path)
+    for changed, said in (
+        (
+            {name: one.double() for name, one in given.items()},
+            r"is of torch\.float64 there and of torch\.float32 here",
+        ),
+        (
+            {name: one * torch.nan for name, one in given.items()},
+            "holds what is no finite number",
+        ),
+    ):
+        other = replace(request.parent, folder=path.parent / "other")
+        other.folder.mkdir(exist_ok=True)
+        save_file(changed, other.folder / weights.ENCODER)
+        with pytest.raises(UserError, match=said):
+            weights.take(other, model.encoder, request.sections)
+
+
+def test_other_weights_of_the_same_run_make_it_run_again(
+    made_up: Compose, pretrained: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*STEPS, f"init_from={pretrained.run_id}")
+    first = run(made_up(*words))
+    assert run_or_reuse(made_up(*words))[1]
+    request = made_up(*words)
+    assert request.pretraining is not None
+    monkeypatch.setitem(request.pretraining, "weights_sha256", "ab" * 32)
+    again, was_there = run_or_reuse(request)
+    assert not was_there
+    assert again.run_id == first.run_id
+
+
+def test_weights_that_cannot_be_written_cost_no_result(made_up: Compose) -> None:
+    asked = made_up(*HIDE, "keep_weights=true")
+    run_id = identity.run_id(asked.request_id, build_task(asked).fingerprint())
+    in_the_way = weights.folder_of(results_of(asked), run_id)
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where a folder is wanted")
+    with pytest.raises(OSError, match=r"cannot keep the weights .* give the same line again"):
+        run(asked)
+    (done,) = records.find_all(results_of(asked), asked.names, asked.request_id)
+    assert done.status == "completed"
+    in_the_way.unlink()
+    # Another try goes on from the last checkpoint, and ends with the same.
+    again = run(made_up(*HIDE, "keep_weights=true"))
+    assert (again.num_resumes, again.test) == (1, done.test)
+    assert again.weights_sha256 is not None

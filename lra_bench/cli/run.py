@@ -76,6 +76,8 @@ def _run(parsed: argparse.Namespace) -> int:
     from lra_bench.compose import compose
 
     make_importable(parsed.config_dir)
+    if parsed.multirun and parsed.cfg:
+        raise UserError("--cfg prints the configuration of one run: leave out -m, and lists")
     if parsed.multirun:
         from lra_bench.cli.sweeping import sweep
 

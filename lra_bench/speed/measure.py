@@ -133,6 +133,7 @@ def _check(cells: Sequence[Cell]) -> None:
     Raises:
         UserError: One cannot be built.
     """
+    from lra_bench.build import build_task
     from lra_bench.runner import assemble, build_objective, check_objective
 
     seen = set()
@@ -141,6 +142,12 @@ def _check(cells: Sequence[Cell]) -> None:
         if choice not in seen:
             seen.add(choice)
             objective = build_objective(cell.request)
+            task = build_task(cell.request)
+            if objective.ask(task) is not task:
+                raise UserError(
+                    f"objective={cell.request.names['objective']} asks something of its own, and "
+                    f"what is measured here is a task's own question"
+                )
             check_objective(cell.request, objective, assemble(cell.request.config, cell.spec))
 
 
