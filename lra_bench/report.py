@@ -84,9 +84,11 @@ def two(first: RunRecord, second: RunRecord, screen: Screen) -> str:
 
 def _title(record: RunRecord) -> str:
     labels = record.labels
-    objective = "" if record.objective == "cross_entropy" else f" + {labels['objective']}"
+    # As a run itself says it: behind a plus stands what the setting began from.
+    usual = record.objective == "cross_entropy"
+    objective = "" if usual else f", objective {labels['objective']}"
     return (
-        f"{labels['model']}{objective} on {labels['task']}, setting {labels['setting']}, "
+        f"{labels['model']} on {labels['task']}, setting {labels['setting']}{objective}, "
         f"seed {record.seed}: {record.status}"
     )
 

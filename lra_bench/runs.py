@@ -176,6 +176,7 @@ class LiveStatus:
         host: The machine.
         pid: The process there.
         state: ``preparing``, ``training``, ``validating``, ``testing``, or ``interrupted``.
+        what: What it was at when it was interrupted.
         done: Units done of what the state says.
         total: Units to do.
         per_second: How fast it goes, in units of ``done``; None if that is not known yet.
@@ -196,6 +197,7 @@ class LiveStatus:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     state: str = "preparing"
+    what: str = "training"
     done: int = 0
     total: int = 0
     per_second: float | None = None
@@ -264,7 +266,7 @@ class LiveTracker(Tracker):
 
     def interrupted(self) -> None:
         """Say that the run waits to be asked for again."""
-        self.status.state = "interrupted"
+        self.status.what, self.status.state = self.status.state, "interrupted"
         self._write()
 
     def remove(self) -> None:

@@ -137,7 +137,7 @@ def _of_a_live_file(live: LiveStatus, held: bool | None) -> RunStatus:
         request_id=live.request_id,
         title=live.title,
         command=live.command,
-        what=live.state if live.state != "interrupted" else "training",
+        what=live.state if live.state != "interrupted" else live.what,
         done=live.done,
         total=live.total,
         per_second=live.per_second if running else None,

@@ -87,7 +87,7 @@ def test_a_record_says_what_it_began_from_and_what_both_cost() -> None:
     assert (
         f"began from what denoising updates in all 1,200 training in all 6m 02s its run "
         f"{PARENT.run_id} its updates 1,000 its training 5m 00s its positions as they were "
-        f"its weights, SHA-256 {'0' * 16} its command {PARENT.command} data"
+        f"its weights, SHA-256 {'0' * 16} its command {PARENT.command} keep_weights=true data"
     ) in text
     shown = words_of(report.one(PARENT, Path("x"), SCREEN))
     assert "began from" not in shown

@@ -57,9 +57,11 @@ def _report(record: RunRecord, results_dir: Path, split: Literal["test", "valida
         print(f"{record.status}: {record.error}\nrecord: {path}", file=sys.stderr)
         return
     labels = record.labels
+    usual = record.objective == "cross_entropy"
+    objective = "" if usual else f", objective {labels['objective']}"
     print(
-        f"{labels['model']} on {labels['task']}, setting {labels['setting']}, seed {record.seed}: "
-        f"{split} {_result(record, evaluation)}"
+        f"{labels['model']} on {labels['task']}, setting {labels['setting']}{objective}, "
+        f"seed {record.seed}: {split} {_result(record, evaluation)}"
     )
     if record.data.get("warning") or record.data.get("note"):
         print(f"data: {record.data['source']}")
