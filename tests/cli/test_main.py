@@ -107,6 +107,11 @@ def test_help_names_every_key_of_a_run(capsys: pytest.CaptureFixture[str]) -> No
         assert f" {key}=" in said or f" {key}.KEY=" in said, key
 
 
+def test_a_sweep_has_no_one_configuration_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-m", "task=listops", "model=local", "seed=0,1", "--cfg"]) == 2
+    assert "--cfg prints the configuration of one run: leave out -m" in capsys.readouterr().err
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
