@@ -21,8 +21,6 @@ the test split once with them, and write a record below results_dir.
   lra-bench run task=text model=transformer setting=small seed=3 device=cuda
   lra-bench run task=text model=ernie_sparse objective=sar model.block_size=32
   lra-bench run -m task=listops,text 'model=glob(*)' seed=0,1,2
-  lra-bench run task=image model=mega objective=denoising keep_weights=true
-  lra-bench run task=image model=mega init_from=objective=denoising
   lra-bench run -m experiment=ernie_sparse_ablation     # `lra-bench ls experiments`
   torchrun --nproc-per-node 8 -m lra_bench.cli run task=text model=mega setting=s4
 """

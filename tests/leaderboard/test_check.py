@@ -92,7 +92,7 @@ def test_a_pretrained_record_comes_with_what_it_began_from(
     assert code == 1
     (line,) = said
     assert f"it began from, {parent.run_id}, is not among these; add it, or make it: " in line
-    assert line.endswith(parent.command)
+    assert line.endswith(f"{parent.command} keep_weights=true")
     assert checked(tmp_path, capsys, child, parent)[0] == 0
     tiled = begun_well(parent, " init_positions=tile", positions="tile")
     assert checked(tmp_path, capsys, tiled)[0] == 0

@@ -126,7 +126,7 @@ def test_a_preempted_job_goes_on(bench: OnCluster, undisturbed: Numbers, partiti
 def test_a_job_that_runs_out_of_time_saves_and_goes_on(bench: OnCluster) -> None:
     """Slurm sends SIGUSR2 so long before the minute is over that no run can be done by then."""
     time = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
-    longer = "train.num_steps=5000"
+    longer = "train.num_steps=20000"
     said = ended(bench.sweep(*time, longer, seeds="0"))
     assert " after it had saved; handing it in again\n" in said
     (disturbed,) = bench.records().values()
@@ -178,7 +178,8 @@ def test_a_signal_to_the_sweep_reaches_its_jobs(bench: OnCluster, undisturbed: N
     bench.wait_until_trained(1)
     sweep.send_signal(signal.SIGTERM)
     said = ended(sweep, 143)
-    assert "told 2 jobs to save and to end" in said
+    # The one in the queue may be gone from it by then.
+    assert re.search(r"told (1 job|2 jobs) to save and to end", said)
     assert "1 interrupted, 1 not begun, in " in said
     assert len(bench.cluster.jobs()) == 1
     bench.cluster.call("scancel", *bench.cluster.jobs())
