@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -191,13 +192,18 @@ class DenoisingTask(Task):
         if not info.source:
             return info
         splits = {split: self.examples(split) for split in SPLITS}
-        hidden, known = splits["validation"].num_hidden()
-        details = {**info.details, "hidden": f"{self.rule}; {hidden / known:.2%} in validation"}
+        details = {**info.details, "hidden": f"{self.rule}; {self._share:.2%} in validation"}
         if not self.task.spec.is_corpus:
             details["documents"] = "of the training split alone, some of them held out"
         counts: dict[Split, int] = {split: len(of) for split, of in splits.items()}
         # What is said of simple methods is about the task's own question.
         return replace(info, num_examples=counts, details=details, baselines={})
+
+    @cached_property
+    def _share(self) -> float:
+        """The share of the positions that is hidden in validation; it takes a look at them all."""
+        hidden, known = self.examples("validation").num_hidden()
+        return hidden / known
 
     def verify(self) -> Iterator[Verification]:
         """See `Task.verify`."""
