@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench.errors import UserError
-from lra_bench.types import ProgressCallback, Split
+from lra_bench.types import DataInfo, ProgressCallback, Split
 from lra_tasks import _imdb
 from lra_tasks._options import check_counts
 
@@ -28,6 +28,20 @@ def check_number(num_validation: int, official: _imdb.Official) -> None:
             f"task.num_validation={num_validation} must be below {official.num_reviews:,}, "
             f"the number of training reviews"
         )
+
+
+def about(num_validation: int, official: _imdb.Official) -> DataInfo:
+    """Return what is known of the reviews before they are read."""
+    number = official.num_reviews
+    return DataInfo(
+        origin=f"IMDB reviews, {_imdb.ARCHIVE_NAME}",
+        terms=_imdb.TERMS,
+        num_examples={
+            "train": number - num_validation,
+            "validation": num_validation,
+            "test": number,
+        },
+    )
 
 
 def told(number: int, seed: int) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lra_bench.errors import UserError
 from lra_bench.types import Example, Examples, Split, TaskSpec
-from lra_tasks import _answers, _reading
+from lra_tasks import _answers, _json, _reading
 from lra_tasks._options import check_at_least, check_length
 from lra_tasks._store import Layout
 from lra_tasks.cached_task import CachedTask, Writer
@@ -256,6 +256,41 @@ def held_out(names: Sequence[str], number: int, place: str) -> set[str]:
             f"train on"
         )
     return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:number])
+
+
+def divided(
+    parts: Mapping[str, Sequence[_json.Row]],
+    key: str,
+    num_validation: int,
+    places: Mapping[str, str],
+    folder: str,
+) -> dict[Split, Sequence[_json.Row]]:
+    """Return the rows of each split of a data set whose test answers are not public.
+
+    The published development part is for test, and validation is a part of training.
+
+    Args:
+        parts: The rows of ``train`` and ``dev``.
+        key: Of the id of a row.
+        num_validation: Training questions held out; see `held_out`.
+        places: What each part is called in messages.
+        folder: What they are called together.
+
+    Raises:
+        UserError: An id stands twice, or none would be left to train on.
+    """
+    names = {
+        part: distinct((row.get(key, str) for row in rows), places[part])
+        for part, rows in parts.items()
+    }
+    distinct((name for some in names.values() for name in some), folder)
+    out = held_out(names["train"], num_validation, places["train"])
+    training = list(zip(names["train"], parts["train"], strict=True))
+    return {
+        "train": [row for name, row in training if name not in out],
+        "validation": [row for name, row in training if name in out],
+        "test": parts["dev"],
+    }
 
 
 def as_documented(counts: Mapping[str, int], official: Mapping[str, int], what: str) -> str:

@@ -59,16 +59,7 @@ class Text(CachedTask[Path]):
 
     def about(self) -> DataInfo:
         """See `CachedTask.about`."""
-        number = self.official.num_reviews
-        return DataInfo(
-            origin=f"IMDB reviews, {_imdb.ARCHIVE_NAME}",
-            terms=_imdb.TERMS,
-            num_examples={
-                "train": number - self.num_validation,
-                "validation": self.num_validation,
-                "test": number,
-            },
-        )
+        return _imdb_splits.about(self.num_validation, self.official)
 
     def decode(self, example: Example) -> str:
         """See `Task.decode`: the text."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from lra_bench.errors import UserError
 from lra_bench.files import reason
-from lra_bench.types import DataInfo, Progress, ProgressCallback, Split
+from lra_bench.types import DataInfo, Progress, ProgressCallback
 from lra_tasks import _answers, _json, _reading
 from lra_tasks._checksums import identity_of_all, status_of_file
 from lra_tasks._options import check_counts
@@ -26,8 +26,7 @@ from lra_tasks._question_task import (
     Text,
     as_documented,
     details_of,
-    distinct,
-    held_out,
+    divided,
     spec_of,
 )
 from lra_tasks.cached_task import Source, Writer
@@ -122,18 +121,8 @@ class TriviaQA(QuestionTask[Path]):
     def encode(self, source: Source[Path], writer: Writer, progress: ProgressCallback) -> DataInfo:
         """See `CachedTask.encode`."""
         parts = {part: _read(source.files / f"qa/wikipedia-{part}.json") for part in PARTS}
-        names = {
-            part: distinct((row.get("QuestionId", str) for row in rows), f"wikipedia-{part}.json")
-            for part, rows in parts.items()
-        }
-        distinct((name for some in names.values() for name in some), str(source.files))
-        out = held_out(names["train"], self.num_validation, "wikipedia-train.json")
-        training = list(zip(names["train"], parts["train"], strict=True))
-        splits: dict[Split, Sequence[_json.Row]] = {
-            "train": [row for name, row in training if name not in out],
-            "validation": [row for name, row in training if name in out],
-            "test": parts["dev"],
-        }
+        places = {part: f"wikipedia-{part}.json" for part in PARTS}
+        splits = divided(parts, "QuestionId", self.num_validation, places, str(source.files))
         seen: Counter[str] = Counter()
         tallies = {
             split: self.write(

@@ -6,12 +6,12 @@ Source: Welbl et al., TACL 2018 (QAngaroo 1.1); as a task for long sequences, ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lra_bench.errors import UserError
-from lra_bench.types import DataInfo, Progress, ProgressCallback, Split
+from lra_bench.types import DataInfo, Progress, ProgressCallback
 from lra_tasks import _answers, _json, _reading
 from lra_tasks._checksums import identity_of_all
 from lra_tasks._options import check_counts
@@ -22,8 +22,7 @@ from lra_tasks._question_task import (
     Text,
     as_documented,
     details_of,
-    distinct,
-    held_out,
+    divided,
     spec_of,
 )
 from lra_tasks.cached_task import Source, Writer
@@ -116,18 +115,8 @@ class WikiHop(QuestionTask[Path]):
         for at, part in enumerate(PARTS):
             progress(Progress("reading WikiHop [files]", at, len(PARTS)))
             parts[part] = _read(source.files / f"{part}.json")
-        names = {
-            part: distinct((row.get("id", str) for row in rows), str(source.files / f"{part}.json"))
-            for part, rows in parts.items()
-        }
-        distinct((name for some in names.values() for name in some), str(source.files))
-        out = held_out(names["train"], self.num_validation, str(source.files / "train.json"))
-        training = list(zip(names["train"], parts["train"], strict=True))
-        splits: dict[Split, Sequence[_json.Row]] = {
-            "train": [row for name, row in training if name not in out],
-            "validation": [row for name, row in training if name in out],
-            "test": parts["dev"],
-        }
+        places = {part: str(source.files / f"{part}.json") for part in PARTS}
+        splits = divided(parts, "id", self.num_validation, places, str(source.files))
         tallies = {
             split: self.write(writer, split, map(_question, rows)) for split, rows in splits.items()
         }
