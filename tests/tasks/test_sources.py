@@ -920,9 +920,12 @@ def test_damaged_archives(tmp_path: Path, number: int) -> None:
 
 
 @MANY
-def test_damaged_compressed_archives(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("compress", "fewest"), [(gzip.compress, 100), (lzma.compress, 200)])
+def test_damaged_compressed_archives(
+    tmp_path: Path, number: int, compress: Callable[[bytes], bytes], fewest: int
+) -> None:
     path = tmp_path / "archive"
-    archives = [gzip.compress(content) for content in SMALL_ARCHIVES[:4]]
+    archives = [compress(content) for content in SMALL_ARCHIVES[:4]]
     expected = []
     for content in archives:
         path.write_bytes(content)
@@ -934,24 +937,7 @@ def test_damaged_compressed_archives(tmp_path: Path, number: int) -> None:
         found = contents_or_none(path, 1 << 20)
         accepted += found is not None
         assert found is None or found in expected
-    assert accepted > number // 100
-
-
-@MANY
-def test_damaged_xz_archives(tmp_path: Path, number: int) -> None:
-    path = tmp_path / "archive"
-    archives = [lzma.compress(content) for content in SMALL_ARCHIVES[:4]]
-    expected = []
-    for content in archives:
-        path.write_bytes(content)
-        expected.append(contents(path))
-    accepted = 0
-    for content in mutants(archives, number):
-        path.write_bytes(content)
-        found = contents_or_none(path, 1 << 20)
-        accepted += found is not None
-        assert found is None or found in expected
-    assert accepted > number // 200
+    assert accepted > number // fewest
 
 
 def test_an_xz_archive_in_several_streams(tmp_path: Path) -> None:
