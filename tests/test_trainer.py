@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import made_up_runs
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from made_up_runs import HEAD
 
 from lra_bench import trainer
 from lra_bench.checkpoint import Checkpoint, State
@@ -24,20 +26,13 @@ from lra_bench.models.encoder import EncoderSpec
 from lra_bench.models.ernie_sparse import ErnieSparseEncoder
 from lra_bench.objective import CrossEntropy, SelfAttentionRegularization
 from lra_bench.optim import Optimization
-from lra_bench.schema import HeadConfig, TrainConfig
+from lra_bench.schema import TrainConfig
 from lra_bench.tracking import Tracker
 from lra_bench.trainer import Diverged
 from lra_bench.types import Example, Progress, TaskSpec
 
 NUM_STEPS = 9
 TASK = TaskSpec("made up", vocab_size=9, max_length=20, num_classes=3)
-HEAD = HeadConfig(
-    pooling="mean",
-    hidden_width=8,
-    num_hidden_layers=None,
-    activation="relu",
-    interaction="concatenate",
-)
 CPU = torch.device("cpu")
 
 
@@ -95,14 +90,10 @@ def make(*, seed: int, dropout: float) -> TaskModel:
 
 def config(**changes: Any) -> TrainConfig:
     options: dict[str, Any] = {
-        "num_steps": NUM_STEPS, "batch_size": 8, "eval_batch_size": 8, "eval_every": 2,
-        "bucketing": True, "learning_rate": 0.01, "schedule": "cosine", "num_warmup_steps": 2,
-        "weight_decay": 0.1, "decay": "all", "diagonal_learning_rate": None,
-        "input_learning_rate": None, "step_learning_rate": None, "kernel_decay": "all",
-        "beta1": 0.9, "beta2": 0.98, "eps": 1e-9,
-        "max_grad_norm": 1.0, "precision": "float32", "compile": False,
+        "num_steps": NUM_STEPS, "eval_batch_size": 8, "eval_every": 2,
+        "learning_rate": 0.01, "eps": 1e-9, "max_grad_norm": 1.0,
     }  # fmt: skip
-    return TrainConfig(**{**options, **changes})
+    return made_up_runs.config(**{**options, **changes})
 
 
 def loader(number: int, seed: int, *, batch_size: int = 8, bucketing: bool = True) -> Loader:
